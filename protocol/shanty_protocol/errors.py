@@ -1,0 +1,30 @@
+"""Errors that cross the wire: a code for programs, a sentence for people.
+
+A code never changes its meaning and is never reused. New codes may appear: treat one you do not know as `failed`.
+"""
+
+from __future__ import annotations
+
+CODES: dict[str, str] = {
+    "invalid_message": "the bytes are not a message of this protocol",
+    "unknown_kind": "the message has a kind this version does not know",
+    "unsupported_version": "the message was written by a newer major version of the protocol",
+    "wrong_recipient": "the sender may not send this to that thread",
+    "invalid_input": "the delegation's input does not match the specialist's input schema",
+    "invalid_output": "the result does not match the output schema",
+    "handler_failed": "a specialist's Python handler raised an exception",
+    "model_failed": "a model call failed for good",
+    "turn_limit": "the thread used all the turns it may take",
+    "crash_loop": "every worker that took the thread died",
+    "timed_out": "no reply arrived before the deadline",
+    "unreachable": "no reply arrived before the deadline, and nobody had started on it",
+}
+
+
+class ProtocolError(ValueError):
+    """What was received is not what this protocol allows. `code` is one of CODES."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        assert code in CODES, f"{code} is not a code of this protocol"
+        self.code, self.detail = code, detail
+        super().__init__(f"{CODES[code]}: {detail}")

@@ -1,0 +1,10 @@
+"""Names of the headers a message carries."""
+
+from __future__ import annotations
+
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+KIND = "Shanty-Kind"
+"""The kind that the body says too, so that a filter need not read bodies."""
+VERSION = "Shanty-Version"
+"""Major version of the protocol the author speaks; absent means 1."""

@@ -1,0 +1,154 @@
+"""Streams, buckets and consumers as plain data: what the installer creates and every service checks at start.
+
+One lane has one stream of entries (the log and the queues), one of timers and one of files. Consumers are durable
+and one per agent, never one per run, thread or observer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shanty_protocol import subjects
+
+MAX_MESSAGE_BYTES = 900_000
+"""Largest message the streams take, below NATS's own default limit of 1 MiB."""
+CHUNK_BYTES = 256 * 1024
+"""Size of the parts a file's content is stored in."""
+LEASE_BUCKET = "SHANTY_LEASE"
+ROSTER_BUCKET = "SHANTY_ROSTER"
+
+DAY_S = 86_400
+
+
+class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream as this version needs it. Field names are those of the JetStream API."""
+
+    name: str
+    description: str
+    subjects: tuple[str, ...]
+    discard: Literal["old", "new"]
+    max_age_s: int
+    max_bytes: int
+    max_msg_size: int = MAX_MESSAGE_BYTES
+    max_msgs_per_subject: int = -1
+    discard_new_per_subject: bool = False
+    deny_delete: bool = False
+    allow_direct: bool = True
+    allow_msg_ttl: bool = False
+    allow_msg_schedules: bool = False
+    republish_from: str = ""
+    republish_to: str = ""
+    num_replicas: int = 1
+
+
+class BucketSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A key-value bucket whose keys may carry a time to live."""
+
+    name: str
+    description: str
+    storage: Literal["file", "memory"]
+    num_replicas: int = 1
+
+
+class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable pull consumer with explicit acks. Attempts are counted by us, so deliveries are not limited."""
+
+    stream: str
+    name: str
+    filter_subject: str
+    ack_wait_s: float
+    max_ack_pending: int = 5_000
+
+
+def entry_stream(lane: str) -> str:
+    return f"SHANTY_{lane}"
+
+
+def timer_stream(lane: str) -> str:
+    return f"SHANTY_TIMERS_{lane}"
+
+
+def file_stream(lane: str) -> str:
+    return f"SHANTY_FILES_{lane}"
+
+
+def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30) -> tuple[StreamSpec, ...]:
+    """The three streams of a lane. `max_bytes` bounds each of them."""
+    return (
+        StreamSpec(
+            name=entry_stream(lane),
+            description="journals: every entry of every thread, written once",
+            subjects=(f"shanty.{lane}.>",),
+            discard="new",
+            max_age_s=90 * DAY_S,
+            max_bytes=max_bytes,
+            max_msgs_per_subject=1,
+            discard_new_per_subject=True,
+            deny_delete=True,
+            republish_from=f"shanty.{lane}.>",
+            republish_to=f"shanty.feed.{lane}.>",
+            num_replicas=num_replicas,
+        ),
+        StreamSpec(
+            # Schedules refuse `discard: new` and a target in another stream, so timers have a stream of their own.
+            name=timer_stream(lane),
+            description="durable timers",
+            subjects=(f"shanty.timer.{lane}.>",),
+            discard="old",
+            max_age_s=90 * DAY_S,
+            max_bytes=max_bytes,
+            allow_msg_ttl=True,
+            allow_msg_schedules=True,
+            num_replicas=num_replicas,
+        ),
+        StreamSpec(
+            name=file_stream(lane),
+            description="workspace files: versions, and contents by digest",
+            subjects=(f"shanty.file.{lane}.>",),
+            discard="new",
+            max_age_s=90 * DAY_S,
+            max_bytes=max_bytes,
+            max_msgs_per_subject=1,
+            discard_new_per_subject=True,
+            deny_delete=True,
+            num_replicas=num_replicas,
+        ),
+    )
+
+
+def buckets(*, num_replicas: int = 1) -> tuple[BucketSpec, ...]:
+    """A lost lease costs nothing, because the journal decides: it lives in memory. So does a card."""
+    return (
+        BucketSpec(
+            name=LEASE_BUCKET,
+            description="who works on which thread",
+            storage="memory",
+            num_replicas=num_replicas,
+        ),
+        BucketSpec(
+            name=ROSTER_BUCKET,
+            description="which agents are up",
+            storage="memory",
+            num_replicas=num_replicas,
+        ),
+    )
+
+
+def agent_consumers(lane: str, agent: str, *, ack_wait_s: float = 15.0) -> tuple[ConsumerSpec, ...]:
+    """The two consumers of an agent in a lane: its mail and its timers."""
+    return (
+        ConsumerSpec(
+            stream=entry_stream(lane),
+            name=f"mail-{agent}",
+            filter_subject=subjects.mail_filter(lane, agent),
+            ack_wait_s=ack_wait_s,
+        ),
+        ConsumerSpec(
+            stream=timer_stream(lane),
+            name=f"timers-{agent}",
+            filter_subject=subjects.timer_filter(lane, agent),
+            ack_wait_s=ack_wait_s,
+        ),
+    )

@@ -1,0 +1,212 @@
+"""Every subject of the bus is built and parsed here, and nowhere else.
+
+    shanty.<lane>.<to>.<run>.<thread>.<agent>.<n>                    entry n of a journal, addressed to <to>
+    shanty.timer.<lane>.{set,due}.<agent>.<run>.<thread>.<id>        a durable timer, and what it sends when due
+    shanty.file.<lane>.<run>.<agent>.version.<path>.<n>              version n of a workspace file
+    shanty.file.<lane>.<run>.<agent>.chunk.<digest>.<i>              part i of a content
+    shanty.feed.<lane>.<to>.<run>.<thread>.<agent>.<n>               a stored entry, sent again for observers
+    shanty.live.<run>.<thread>                                       what happens right now; lossy on purpose
+
+<agent> is the author. A path is written in base32, so that any path fits one token.
+`parse` accepts exactly what `subject` builds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Literal
+
+import msgspec
+
+from shanty_protocol.errors import ProtocolError
+from shanty_protocol.ids import checked, checked_run, lane_of
+
+MAX_PATH_BYTES = 400
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class EntryAddress(msgspec.Struct, frozen=True, order=True):
+    """Place n of the journal that `agent` keeps of `thread`, and whom its entry is addressed to."""
+
+    to: str
+    run: str
+    thread: str
+    agent: str
+    n: int
+
+    @property
+    def subject(self) -> str:
+        return f"shanty.{lane_of(self.run)}.{_journal_tail(self.to, self.run, self.thread, self.agent)}.{self.n}"
+
+    @property
+    def feed_subject(self) -> str:
+        lane = lane_of(self.run)
+        return f"shanty.feed.{lane}.{_journal_tail(self.to, self.run, self.thread, self.agent)}.{self.n}"
+
+    @property
+    def guard(self) -> str:
+        """All subjects this place could be taken under: an entry is stored only while none of them is."""
+        return f"shanty.{lane_of(self.run)}.*.{self.run}.{self.thread}.{self.agent}.{self.n}"
+
+
+class TimerAddress(msgspec.Struct, frozen=True):
+    phase: Literal["set", "due"]
+    agent: str
+    run: str
+    thread: str
+    id: str
+
+    @property
+    def subject(self) -> str:
+        owner = f"{checked('agent', self.agent)}.{checked_run(self.run)}.{checked('thread', self.thread)}"
+        return f"shanty.timer.{lane_of(self.run)}.{self.phase}.{owner}.{checked('timer', self.id)}"
+
+
+class FileAddress(msgspec.Struct, frozen=True):
+    run: str
+    agent: str
+    path: str
+    version: int
+
+    @property
+    def subject(self) -> str:
+        return f"{_files(self.run, self.agent)}.version.{path_token(self.path)}.{self.version}"
+
+    @property
+    def guard(self) -> str:
+        """All subjects this version could be taken under, whoever wrote it."""
+        return f"shanty.file.{lane_of(self.run)}.{self.run}.*.version.{path_token(self.path)}.{self.version}"
+
+
+class ChunkAddress(msgspec.Struct, frozen=True):
+    run: str
+    agent: str
+    digest: str
+    index: int
+
+    @property
+    def subject(self) -> str:
+        if not _DIGEST.fullmatch(self.digest):
+            raise ProtocolError("invalid_message", f"{self.digest!r} is not a SHA-256 digest in hexadecimal")
+        return f"{_files(self.run, self.agent)}.chunk.{self.digest}.{self.index}"
+
+
+class LiveAddress(msgspec.Struct, frozen=True):
+    run: str
+    thread: str
+
+    @property
+    def subject(self) -> str:
+        return f"shanty.live.{checked_run(self.run)}.{checked('thread', self.thread)}"
+
+
+Address = EntryAddress | TimerAddress | FileAddress | ChunkAddress | LiveAddress
+
+
+def parse(subject: str) -> Address:
+    """The address behind a subject. Raises ProtocolError for anything `subject` would not have built."""
+    match subject.split("."):
+        case ["shanty", "timer", _, ("set" | "due") as phase, agent, run, thread, identity]:
+            address: Address = TimerAddress(phase, agent, run, thread, identity)
+        case ["shanty", "file", _, run, agent, "version", token, version]:
+            address = FileAddress(run, agent, path_of(token), _number(version))
+        case ["shanty", "file", _, run, agent, "chunk", digest, index]:
+            address = ChunkAddress(run, agent, digest, _number(index))
+        case ["shanty", "live", run, thread]:
+            address = LiveAddress(run, thread)
+        case ["shanty", _, to, run, thread, agent, n]:
+            address = EntryAddress(to, run, thread, agent, _number(n))
+        case _:
+            raise ProtocolError("invalid_message", f"{subject!r} is not a subject of this protocol")
+    if address.subject != subject:
+        raise ProtocolError("invalid_message", f"{subject!r} is not a subject of this protocol")
+    return address
+
+
+def parse_entry(subject: str) -> EntryAddress:
+    """The address of a journal entry, from its own subject or from the feed's."""
+    if subject.startswith("shanty.feed."):
+        subject = "shanty." + subject.removeprefix("shanty.feed.")
+    address = parse(subject)
+    if not isinstance(address, EntryAddress):
+        raise ProtocolError("invalid_message", f"{subject!r} is not the subject of an entry")
+    return address
+
+
+def mail_filter(lane: str, agent: str) -> str:
+    """All mail of an agent in a lane."""
+    return f"shanty.{lane}.{checked('agent', agent)}.>"
+
+
+def mail_feed(lane: str, agent: str) -> str:
+    """The same mail as it is stored, for whoever is working right now."""
+    return f"shanty.feed.{lane}.{checked('agent', agent)}.>"
+
+
+def timer_filter(lane: str, agent: str) -> str:
+    """All timers of an agent that are due."""
+    return f"shanty.timer.{lane}.due.{checked('agent', agent)}.>"
+
+
+def journal_filter(run: str, thread: str, agent: str) -> str:
+    """All entries of one journal."""
+    return f"shanty.{lane_of(run)}.{_journal_tail('*', run, thread, agent)}.*"
+
+
+def run_filter(run: str) -> str:
+    """All entries of a run, by every agent."""
+    return f"shanty.{lane_of(run)}.*.{checked_run(run)}.>"
+
+
+def run_feed(run: str) -> str:
+    """All entries of a run as they are stored."""
+    return f"shanty.feed.{lane_of(run)}.*.{checked_run(run)}.>"
+
+
+def run_live(run: str) -> str:
+    return f"shanty.live.{checked_run(run)}.>"
+
+
+def first_entries_filter(lane: str) -> str:
+    """Entry 0 of every lead's thread: one message a run."""
+    return f"shanty.{lane}.*.*.0.*.0"
+
+
+def versions_filter(run: str, path: str | None = None) -> str:
+    """All versions of a run's files, or of one file."""
+    token = "*" if path is None else path_token(path)
+    return f"shanty.file.{lane_of(run)}.{run}.*.version.{token}.*"
+
+
+def path_token(path: str) -> str:
+    """A path as one subject token."""
+    data = path.encode()
+    if not data or len(data) > MAX_PATH_BYTES:
+        raise ProtocolError("invalid_message", f"a path has 1 to {MAX_PATH_BYTES} bytes, this one {len(data)}")
+    return base64.b32encode(data).decode().rstrip("=").lower()
+
+
+def path_of(token: str) -> str:
+    try:
+        return base64.b32decode(token.upper() + "=" * (-len(token) % 8)).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise ProtocolError("invalid_message", f"{token!r} is not a path in base32") from error
+
+
+def _journal_tail(to: str, run: str, thread: str, agent: str) -> str:
+    recipient = to if to == "*" else checked("recipient", to)
+    return f"{recipient}.{checked_run(run)}.{checked('thread', thread)}.{checked('agent', agent)}"
+
+
+def _files(run: str, agent: str) -> str:
+    return f"shanty.file.{lane_of(run)}.{run}.{checked('agent', agent)}"
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ProtocolError("invalid_message", f"{text!r} is not a place in a journal")
+    return int(text)

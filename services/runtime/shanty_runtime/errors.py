@@ -1,0 +1,113 @@
+"""Every exception of the runtime, in one tree.
+
+    ShantyError
+    ├── ConfigError                 a setting is missing or wrong
+    ├── TeamError                   a team folder is wrong; carries every problem with file, line and column
+    ├── BusError
+    │   ├── BusUnavailable          nobody answered in time: try again, the outcome is unknown
+    │   ├── BusRefused              the server said no, and will say no again
+    │   │   └── PermissionDenied    this account may not do that
+    │   ├── BusFull                 a stream or the disk is full: back-pressure, try again later
+    │   ├── PayloadTooLarge         refused here, because the server would only hang up
+    │   └── LayoutDrift             a stream or consumer on the server is not what this version needs
+    ├── Fenced                      another worker has the thread now: stop, change nothing
+    ├── WorkspaceError              a path or an edit the workspace does not allow
+    │   ├── FileMissing
+    │   └── EditConflict            somebody else wrote a newer version first
+    ├── ToolError                   a tool says what went wrong, in words for the model
+    └── ModelError                  a model call failed; `retryable` says whether to try again
+
+A message says what, where and how to mend it, and is built from the fields.
+"""
+
+from __future__ import annotations
+
+
+class ShantyError(Exception):
+    """The root: catch it to catch everything the runtime raises on purpose."""
+
+
+class ConfigError(ShantyError):
+    """A setting is missing or wrong."""
+
+
+class BusError(ShantyError):
+    """Something about the bus."""
+
+
+class BusUnavailable(BusError):
+    """Nobody answered in time. The outcome of a write is unknown until its address is read back."""
+
+
+class BusRefused(BusError):
+    """The server refused, and would refuse again. `code` is the JetStream error code, 0 where there is none."""
+
+    def __init__(self, what: str, code: int = 0, description: str = "") -> None:
+        self.what, self.code, self.description = what, code, description
+        detail = f": {description} ({code})" if code else f": {description}" if description else ""
+        super().__init__(f"{what} was refused{detail}")
+
+
+class PermissionDenied(BusRefused):
+    """This account's permissions do not allow the subject."""
+
+
+class BusFull(BusError):
+    """A stream or the disk is full. Back-pressure: the same write succeeds once there is space."""
+
+    def __init__(self, what: str, code: int, description: str) -> None:
+        self.what, self.code, self.description = what, code, description
+        super().__init__(
+            f"{what} was refused because there is no space: {description} ({code}); archive runs or raise max_bytes"
+        )
+
+
+class PayloadTooLarge(BusError):
+    """Caught before the write, because the server would only hang up."""
+
+    def __init__(self, what: str, size_bytes: int, limit_bytes: int) -> None:
+        self.what, self.size_bytes, self.limit_bytes = what, size_bytes, limit_bytes
+        super().__init__(f"{what} has {size_bytes} bytes, the bus takes {limit_bytes}; pass it as a workspace file")
+
+
+class LayoutDrift(BusError):
+    """A stream, bucket or consumer on the server differs from what this version needs."""
+
+    def __init__(self, name: str, differences: tuple[str, ...]) -> None:
+        self.name, self.differences = name, differences
+        super().__init__(f"{name} is not as this version needs it: {'; '.join(differences)}; run `shanty init-bus`")
+
+
+class Fenced(ShantyError):
+    """Another worker has this thread. Stop at once and leave the mail for it."""
+
+
+class WorkspaceError(ShantyError):
+    """A path or an edit the workspace does not allow."""
+
+
+class FileMissing(WorkspaceError):
+    def __init__(self, path: str, version: int | None = None) -> None:
+        self.path, self.version = path, version
+        which = path if version is None else f"{path} at version {version}"
+        super().__init__(f"{which} is not in the workspace; list_files shows what is")
+
+
+class EditConflict(WorkspaceError):
+    def __init__(self, path: str, expected: int, found: int, author: str) -> None:
+        self.path, self.expected, self.found, self.author = path, expected, found, author
+        super().__init__(
+            f"{path} is at version {found}, written by {author}, not {expected}: read it again and repeat the edit"
+        )
+
+
+class ToolError(ShantyError):
+    """Raise this in a tool: its sentence becomes the error result the model reads."""
+
+
+class ModelError(ShantyError):
+    """A model call failed. `retryable` says whether the same call may succeed later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        self.retryable = retryable
+        super().__init__(message)
