@@ -32,7 +32,7 @@ from shanty_protocol.subjects import (
     LiveAddress,
     TimerAddress,
 )
-from shanty_protocol.timers import DelegationExpired, Timer, WaitExpired
+from shanty_protocol.timers import ThreadDue, Timer
 
 __all__ = [
     "CODES",
@@ -44,7 +44,6 @@ __all__ = [
     "Brief",
     "Card",
     "ChunkAddress",
-    "DelegationExpired",
     "DelegationSent",
     "Effort",
     "Entry",
@@ -66,6 +65,7 @@ __all__ = [
     "Status",
     "StepStarted",
     "TextStreamed",
+    "ThreadDue",
     "ThreadFailed",
     "ThreadOpened",
     "ThreadReplied",
@@ -76,5 +76,4 @@ __all__ = [
     "ToolCalled",
     "ToolReturned",
     "Usage",
-    "WaitExpired",
 ]

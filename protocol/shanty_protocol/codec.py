@@ -1,14 +1,18 @@
 """Bytes to messages and back: one decoder a channel, built once.
 
-Version rules, in four sentences. A new field has a default, and a field never changes its type. A kind's name is
-never reused. Unknown fields are ignored; an unknown kind raises `unknown_kind`, and the receiver sets the message
-aside. A message of a newer major version raises `unsupported_version`.
+Version rules, in five sentences. A new field has a default; a default never changes, because it is what absent
+bytes mean; a field never changes its type, and a fixed set of values never grows. A kind's name is never reused.
+Unknown fields are ignored. An unknown kind raises `unknown_kind`, and the receiver sets the message aside. A message
+of a newer major version raises `unsupported_version`.
+
+Whatever the bytes are, decoding gives a message or raises ProtocolError, and nothing else.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -21,17 +25,35 @@ from shanty_protocol.parts import FileVersion
 from shanty_protocol.timers import Timer
 
 PROTOCOL_VERSION = 1
+MAX_DETAIL_LENGTH = 300
+"""An error's detail quotes what was received; this keeps it fit for a log line and for a dead letter."""
 
 T = TypeVar("T")
 
 Message = Entry | Timer | LiveEvent | Card | FileVersion
 
-_encoder = msgspec.json.Encoder(order="deterministic")
-_entries: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
-_timers: msgspec.json.Decoder[Timer] = msgspec.json.Decoder(Timer)
-_live_events: msgspec.json.Decoder[LiveEvent] = msgspec.json.Decoder(LiveEvent)
-_cards: msgspec.json.Decoder[Card] = msgspec.json.Decoder(Card)
-_file_versions: msgspec.json.Decoder[FileVersion] = msgspec.json.Decoder(FileVersion)
+CHANNELS: dict[str, Any] = {
+    "entries": Entry,
+    "timers": Timer,
+    "live": LiveEvent,
+    "cards": Card,
+    "files": FileVersion,
+}
+"""What can be received where: the union of the messages of each channel."""
+
+_VERSION = re.compile(r"[1-9][0-9]*")
+
+
+def kinds_of(channel: Any) -> dict[str, type[msgspec.Struct]]:
+    """The messages of a channel by their kinds."""
+    messages: tuple[type[msgspec.Struct], ...] = get_args(channel) or (channel,)
+    return {_kind(message): message for message in messages}
+
+
+def _kind(message: type[msgspec.Struct]) -> str:
+    tag = message.__struct_config__.tag
+    assert isinstance(tag, str), f"{message.__name__} has no tag"
+    return tag
 
 
 class _Tagged(msgspec.Struct):
@@ -41,14 +63,54 @@ class _Tagged(msgspec.Struct):
 _tagged = msgspec.json.Decoder(_Tagged)
 
 
+class _Channel(Generic[T]):
+    def __init__(self, channel: Any) -> None:
+        self.decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(channel)
+        self.kinds = frozenset(kinds_of(channel))
+
+    def decode(self, data: bytes, received: Mapping[str, str] | None) -> T:
+        _check_version(received or {})
+        try:
+            if len(self.kinds) == 1:
+                # msgspec lets a lone Struct come without its kind; in a union of two it has to have one.
+                _tagged.decode(data)
+            return self.decoder.decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise self.explained(data, error) from error
+
+    def explained(self, data: bytes, error: Exception) -> ProtocolError:
+        detail = str(error)[:MAX_DETAIL_LENGTH]
+        try:
+            kind = _tagged.decode(data).kind
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return ProtocolError("invalid_message", detail)
+        if kind not in self.kinds:
+            return ProtocolError("unknown_kind", kind[:80])
+        return ProtocolError("invalid_message", f"{kind}: {detail}")
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_entries: _Channel[Entry] = _Channel(Entry)
+_timers: _Channel[Timer] = _Channel(Timer)
+_live_events: _Channel[LiveEvent] = _Channel(LiveEvent)
+_cards: _Channel[Card] = _Channel(Card)
+_file_versions: _Channel[FileVersion] = _Channel(FileVersion)
+
+
 def encode(message: Message) -> bytes:
-    """The message's bytes: the same message always gives the same bytes."""
-    return _encoder.encode(message)
+    """The message's bytes: the same message always gives the same bytes.
+
+    Raises ProtocolError for what has no JSON form, such as the lone surrogate that a model's arguments may hold.
+    """
+    try:
+        return _encoder.encode(message)
+    except (msgspec.EncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        detail = str(error)[:MAX_DETAIL_LENGTH]
+        raise ProtocolError("invalid_message", f"{kind_of(message)} cannot be written: {detail}") from error
 
 
 def kind_of(message: Message) -> str:
-    tag = type(message).__struct_config__.tag
-    return tag if isinstance(tag, str) else "file.version"
+    return _kind(type(message))
 
 
 def message_headers(message: Message) -> dict[str, str]:
@@ -56,46 +118,29 @@ def message_headers(message: Message) -> dict[str, str]:
 
 
 def decode_entry(data: bytes, received: Mapping[str, str] | None = None) -> Entry:
-    return _decode(_entries, data, received)
+    return _entries.decode(data, received)
 
 
 def decode_timer(data: bytes, received: Mapping[str, str] | None = None) -> Timer:
-    return _decode(_timers, data, received)
+    return _timers.decode(data, received)
 
 
 def decode_live(data: bytes, received: Mapping[str, str] | None = None) -> LiveEvent:
-    return _decode(_live_events, data, received)
+    return _live_events.decode(data, received)
 
 
 def decode_card(data: bytes, received: Mapping[str, str] | None = None) -> Card:
-    return _decode(_cards, data, received)
+    return _cards.decode(data, received)
 
 
 def decode_file_version(data: bytes, received: Mapping[str, str] | None = None) -> FileVersion:
-    return _decode(_file_versions, data, received)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes, received: Mapping[str, str] | None) -> T:
-    _check_version(received or {})
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _explained(data, error) from error
+    return _file_versions.decode(data, received)
 
 
 def _check_version(received: Mapping[str, str]) -> None:
     version = received.get(headers.VERSION, "1")
-    if not version.isascii() or not version.isdigit():
-        raise ProtocolError("invalid_message", f"header {headers.VERSION} is {version[:40]!r}, not a number")
-    if int(version[:9]) > PROTOCOL_VERSION:
+    if not _VERSION.fullmatch(version):
+        raise ProtocolError("invalid_message", f"header {headers.VERSION} is {version[:40]!r}, not a number from 1")
+    # Compared by length first: a number of a thousand digits is not worth converting.
+    if len(version) > 9 or int(version) > PROTOCOL_VERSION:
         raise ProtocolError("unsupported_version", f"version {version[:9]}, this side speaks {PROTOCOL_VERSION}")
-
-
-def _explained(data: bytes, error: Exception) -> ProtocolError:
-    try:
-        kind = _tagged.decode(data).kind
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ProtocolError("invalid_message", str(error))
-    if "Invalid value" in str(error) and str(error).endswith("`$.kind`"):
-        return ProtocolError("unknown_kind", kind[:80])
-    return ProtocolError("invalid_message", f"{kind[:80]}: {error}")

@@ -110,9 +110,10 @@ class ToolReturned(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="too
 
 
 class TimerFired(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="timer.fired"):
-    """A deadline passed."""
+    """The time of this entry has come: whatever was to be answered by then is late."""
 
-    timer: str
+    unstarted: tuple[str, ...] = ()
+    """Late threads that nobody had started on."""
 
 
 class ThreadFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.failed"):

@@ -22,7 +22,7 @@ CODES: dict[str, str] = {
 
 
 class ProtocolError(ValueError):
-    """What was received is not what this protocol allows. `code` is one of CODES."""
+    """What was received, or is about to be sent, is not what this protocol allows. `code` is one of CODES."""
 
     def __init__(self, code: str, detail: str) -> None:
         assert code in CODES, f"{code} is not a code of this protocol"

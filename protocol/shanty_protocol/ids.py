@@ -1,9 +1,9 @@
 """Identifiers: runs, threads, agents. The id of a thread is its place in the tree.
 
-    run      `<lane>-<name>`, such as `0-7f3a`: the lane is the shard the whole run lives in
-    thread   `0` is the lead's; `0-3` is the third that `0` opened; `0-3-1` is the first that `0-3` opened.
-             People, gateways and other services choose a request id of their own as their thread
-    agent    the name of a specialist or lead: the author of entries, and the address of mail
+run      `<lane>-<name>`, such as `0-7f3a`: the lane is the shard the whole run lives in
+thread   `0` is the lead's; `0-3` is the third that `0` opened; `0-3-1` is the first that `0-3` opened.
+         People, gateways and other services choose a request id of their own as their thread
+agent    the name of a specialist or lead: the author of entries, and the address of mail
 """
 
 from __future__ import annotations
@@ -22,15 +22,25 @@ RESERVED_AGENTS = frozenset({LOG, DEAD, OPERATORS})
 """Recipients that are not agents: a thread's own steps, what could not be processed, and people."""
 
 _ID = re.compile(r"[a-z0-9-]+")
-_RUN = re.compile(r"(?:0|[1-9][0-9]*)-[a-z0-9-]+")
+_LANE = re.compile(r"0|[1-9][0-9]{0,8}")
+_RUN = re.compile(r"(?:0|[1-9][0-9]{0,8})-[a-z0-9-]+")
 _AGENT_THREAD = re.compile(r"0(?:-[1-9][0-9]*)*")
 
 
 def checked(kind: str, value: str) -> str:
     """The value, if it is an id."""
     if not _ID.fullmatch(value) or len(value) > MAX_ID_LENGTH:
-        raise ProtocolError("invalid_message", f"{kind} {value!r} is not of the form [a-z0-9-]+")
+        raise ProtocolError(
+            "invalid_message",
+            f"{kind} {value[:MAX_ID_LENGTH]!r} is not of the form [a-z0-9-]+ with at most {MAX_ID_LENGTH} characters",
+        )
     return value
+
+
+def checked_lane(lane: str) -> str:
+    if not _LANE.fullmatch(lane):
+        raise ProtocolError("invalid_message", f"lane {lane[:MAX_ID_LENGTH]!r} is not a number without leading zeros")
+    return lane
 
 
 def checked_run(run: str) -> str:

@@ -6,9 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Status = Literal[
-    "ok", "partial", "failed", "refused", "cancelled", "budget_exhausted", "timed_out", "unreachable"
-]
+Status = Literal["ok", "partial", "failed", "refused", "cancelled", "budget_exhausted", "timed_out", "unreachable"]
 """How a delegation ended. Exactly one of these per delegation."""
 
 Effort = Literal["low", "medium", "high"]
@@ -24,7 +22,9 @@ class FileRef(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-class FileVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FileVersion(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="file.version"
+):
     """The fact that a file got a new version: stored once, at the version's own address."""
 
     path: str
@@ -72,7 +72,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens of one model call, or of many added up."""
+    """Tokens of one model call, or of many added up. Each token is counted in one of these alone."""
 
     input_tokens: int = 0
     output_tokens: int = 0

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from shanty_protocol import subjects
+from shanty_protocol.ids import checked_lane
 
 MAX_MESSAGE_BYTES = 900_000
 """Largest message the streams take, below NATS's own default limit of 1 MiB."""
@@ -63,15 +64,15 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry_stream(lane: str) -> str:
-    return f"SHANTY_{lane}"
+    return f"SHANTY_{checked_lane(lane)}"
 
 
 def timer_stream(lane: str) -> str:
-    return f"SHANTY_TIMERS_{lane}"
+    return f"SHANTY_TIMERS_{checked_lane(lane)}"
 
 
 def file_stream(lane: str) -> str:
-    return f"SHANTY_FILES_{lane}"
+    return f"SHANTY_FILES_{checked_lane(lane)}"
 
 
 def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30) -> tuple[StreamSpec, ...]:
@@ -99,6 +100,7 @@ def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30
             discard="old",
             max_age_s=90 * DAY_S,
             max_bytes=max_bytes,
+            max_msgs_per_subject=1,
             allow_msg_ttl=True,
             allow_msg_schedules=True,
             num_replicas=num_replicas,

@@ -14,16 +14,17 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Literal
 
 import msgspec
 
 from shanty_protocol.errors import ProtocolError
-from shanty_protocol.ids import checked, checked_run, lane_of
+from shanty_protocol.ids import checked, checked_lane, checked_run, lane_of
 
 MAX_PATH_BYTES = 400
+MAX_NUMBER = 9_999_999_999
+"""The largest place in a journal, version or part: ten digits."""
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,17 +41,18 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True):
 
     @property
     def subject(self) -> str:
-        return f"shanty.{lane_of(self.run)}.{_journal_tail(self.to, self.run, self.thread, self.agent)}.{self.n}"
+        journal = _journal("shanty", checked("recipient", self.to), self.run, self.thread, self.agent)
+        return f"{journal}.{_checked_number(self.n)}"
 
     @property
     def feed_subject(self) -> str:
-        lane = lane_of(self.run)
-        return f"shanty.feed.{lane}.{_journal_tail(self.to, self.run, self.thread, self.agent)}.{self.n}"
+        journal = _journal("shanty.feed", checked("recipient", self.to), self.run, self.thread, self.agent)
+        return f"{journal}.{_checked_number(self.n)}"
 
     @property
     def guard(self) -> str:
         """All subjects this place could be taken under: an entry is stored only while none of them is."""
-        return f"shanty.{lane_of(self.run)}.*.{self.run}.{self.thread}.{self.agent}.{self.n}"
+        return f"{_journal('shanty', '*', self.run, self.thread, self.agent)}.{_checked_number(self.n)}"
 
 
 class TimerAddress(msgspec.Struct, frozen=True):
@@ -62,7 +64,9 @@ class TimerAddress(msgspec.Struct, frozen=True):
 
     @property
     def subject(self) -> str:
-        owner = f"{checked('agent', self.agent)}.{checked_run(self.run)}.{checked('thread', self.thread)}"
+        if self.phase not in ("set", "due"):
+            raise ProtocolError("invalid_message", f"{self.phase!r} is not a phase of a timer")
+        owner = f"{checked('agent', self.agent)}.{self.run}.{checked('thread', self.thread)}"
         return f"shanty.timer.{lane_of(self.run)}.{self.phase}.{owner}.{checked('timer', self.id)}"
 
 
@@ -74,12 +78,13 @@ class FileAddress(msgspec.Struct, frozen=True):
 
     @property
     def subject(self) -> str:
-        return f"{_files(self.run, self.agent)}.version.{path_token(self.path)}.{self.version}"
+        version = f"{path_token(self.path)}.{_checked_number(self.version)}"
+        return f"{_files(self.run, checked('agent', self.agent))}.version.{version}"
 
     @property
     def guard(self) -> str:
         """All subjects this version could be taken under, whoever wrote it."""
-        return f"shanty.file.{lane_of(self.run)}.{self.run}.*.version.{path_token(self.path)}.{self.version}"
+        return f"{_files(self.run, '*')}.version.{path_token(self.path)}.{_checked_number(self.version)}"
 
 
 class ChunkAddress(msgspec.Struct, frozen=True):
@@ -91,8 +96,8 @@ class ChunkAddress(msgspec.Struct, frozen=True):
     @property
     def subject(self) -> str:
         if not _DIGEST.fullmatch(self.digest):
-            raise ProtocolError("invalid_message", f"{self.digest!r} is not a SHA-256 digest in hexadecimal")
-        return f"{_files(self.run, self.agent)}.chunk.{self.digest}.{self.index}"
+            raise ProtocolError("invalid_message", f"{self.digest[:80]!r} is not a SHA-256 digest in hexadecimal")
+        return f"{_files(self.run, checked('agent', self.agent))}.chunk.{self.digest}.{_checked_number(self.index)}"
 
 
 class LiveAddress(msgspec.Struct, frozen=True):
@@ -121,9 +126,9 @@ def parse(subject: str) -> Address:
         case ["shanty", _, to, run, thread, agent, n]:
             address = EntryAddress(to, run, thread, agent, _number(n))
         case _:
-            raise ProtocolError("invalid_message", f"{subject!r} is not a subject of this protocol")
+            raise ProtocolError("invalid_message", f"{subject[:200]!r} is not a subject of this protocol")
     if address.subject != subject:
-        raise ProtocolError("invalid_message", f"{subject!r} is not a subject of this protocol")
+        raise ProtocolError("invalid_message", f"{subject[:200]!r} is not a subject of this protocol")
     return address
 
 
@@ -133,38 +138,38 @@ def parse_entry(subject: str) -> EntryAddress:
         subject = "shanty." + subject.removeprefix("shanty.feed.")
     address = parse(subject)
     if not isinstance(address, EntryAddress):
-        raise ProtocolError("invalid_message", f"{subject!r} is not the subject of an entry")
+        raise ProtocolError("invalid_message", f"{subject[:200]!r} is not the subject of an entry")
     return address
 
 
 def mail_filter(lane: str, agent: str) -> str:
     """All mail of an agent in a lane."""
-    return f"shanty.{lane}.{checked('agent', agent)}.>"
+    return f"shanty.{checked_lane(lane)}.{checked('agent', agent)}.>"
 
 
 def mail_feed(lane: str, agent: str) -> str:
     """The same mail as it is stored, for whoever is working right now."""
-    return f"shanty.feed.{lane}.{checked('agent', agent)}.>"
+    return f"shanty.feed.{checked_lane(lane)}.{checked('agent', agent)}.>"
 
 
 def timer_filter(lane: str, agent: str) -> str:
     """All timers of an agent that are due."""
-    return f"shanty.timer.{lane}.due.{checked('agent', agent)}.>"
+    return f"shanty.timer.{checked_lane(lane)}.due.{checked('agent', agent)}.>"
 
 
 def journal_filter(run: str, thread: str, agent: str) -> str:
     """All entries of one journal."""
-    return f"shanty.{lane_of(run)}.{_journal_tail('*', run, thread, agent)}.*"
+    return f"{_journal('shanty', '*', run, thread, agent)}.*"
 
 
 def run_filter(run: str) -> str:
     """All entries of a run, by every agent."""
-    return f"shanty.{lane_of(run)}.*.{checked_run(run)}.>"
+    return f"shanty.{lane_of(run)}.*.{run}.>"
 
 
 def run_feed(run: str) -> str:
     """All entries of a run as they are stored."""
-    return f"shanty.feed.{lane_of(run)}.*.{checked_run(run)}.>"
+    return f"shanty.feed.{lane_of(run)}.*.{run}.>"
 
 
 def run_live(run: str) -> str:
@@ -173,40 +178,54 @@ def run_live(run: str) -> str:
 
 def first_entries_filter(lane: str) -> str:
     """Entry 0 of every lead's thread: one message a run."""
-    return f"shanty.{lane}.*.*.0.*.0"
+    return f"shanty.{checked_lane(lane)}.*.*.0.*.0"
 
 
 def versions_filter(run: str, path: str | None = None) -> str:
     """All versions of a run's files, or of one file."""
     token = "*" if path is None else path_token(path)
-    return f"shanty.file.{lane_of(run)}.{run}.*.version.{token}.*"
+    return f"{_files(run, '*')}.version.{token}.*"
 
 
 def path_token(path: str) -> str:
     """A path as one subject token."""
-    data = path.encode()
+    try:
+        data = path.encode()
+    except UnicodeEncodeError as error:
+        raise ProtocolError("invalid_message", f"the path {path[:80]!r} is not valid Unicode") from error
     if not data or len(data) > MAX_PATH_BYTES:
         raise ProtocolError("invalid_message", f"a path has 1 to {MAX_PATH_BYTES} bytes, this one {len(data)}")
     return base64.b32encode(data).decode().rstrip("=").lower()
 
 
 def path_of(token: str) -> str:
+    """The path a token stands for. There is one token for each path: other spellings of it are refused."""
     try:
-        return base64.b32decode(token.upper() + "=" * (-len(token) % 8)).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise ProtocolError("invalid_message", f"{token!r} is not a path in base32") from error
+        path = base64.b32decode(token.upper() + "=" * (-len(token) % 8)).decode()
+    except ValueError as error:
+        raise ProtocolError("invalid_message", f"{token[:80]!r} is not a path in base32") from error
+    if path_token(path) != token:
+        raise ProtocolError("invalid_message", f"{token[:80]!r} is not the token of the path {path[:80]!r}")
+    return path
 
 
-def _journal_tail(to: str, run: str, thread: str, agent: str) -> str:
-    recipient = to if to == "*" else checked("recipient", to)
-    return f"{recipient}.{checked_run(run)}.{checked('thread', thread)}.{checked('agent', agent)}"
+def _journal(prefix: str, recipient: str, run: str, thread: str, agent: str) -> str:
+    # The caller has checked the recipient: it is an id in an address, and * in a guard or a filter.
+    return f"{prefix}.{lane_of(run)}.{recipient}.{run}.{checked('thread', thread)}.{checked('agent', agent)}"
 
 
-def _files(run: str, agent: str) -> str:
-    return f"shanty.file.{lane_of(run)}.{run}.{checked('agent', agent)}"
+def _files(run: str, author: str) -> str:
+    # The caller has checked the author, as above.
+    return f"shanty.file.{lane_of(run)}.{run}.{author}"
+
+
+def _checked_number(number: int) -> int:
+    if not 0 <= number <= MAX_NUMBER:
+        raise ProtocolError("invalid_message", f"{number} is not a number from 0 to {MAX_NUMBER}")
+    return number
 
 
 def _number(text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise ProtocolError("invalid_message", f"{text!r} is not a place in a journal")
+        raise ProtocolError("invalid_message", f"{text[:80]!r} is not a number from 0 to {MAX_NUMBER}")
     return int(text)

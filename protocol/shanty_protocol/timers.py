@@ -1,20 +1,23 @@
-"""What a durable timer sends to its owner when it is due."""
+"""What a durable timer sends to its owner when it is due.
+
+A thread has one timer: its next deadline. The timer only wakes the thread; the thread's journal says what it was
+waiting for and what is late.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
-
-class WaitExpired(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="wait.expired"):
-    """A `wait_for_replies` call has waited as long as it was told to."""
-
-    call_id: str
+DUE = "due"
+"""The id of that one timer."""
 
 
-class DelegationExpired(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="delegation.expired"):
-    """A thread has not replied by its deadline."""
+class ThreadDue(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="thread.due"):
+    """The thread's next deadline has come."""
 
-    thread: str
+    at_ms: int
+    """The deadline itself. A receiver whose clock is behind takes this for the time."""
 
 
-Timer = WaitExpired | DelegationExpired
+Timer = ThreadDue
+"""A union of one so far: new kinds of timer join it here."""

@@ -22,6 +22,8 @@ A message says what, where and how to mend it, and is built from the fields.
 
 from __future__ import annotations
 
+import msgspec
+
 
 class ShantyError(Exception):
     """The root: catch it to catch everything the runtime raises on purpose."""
@@ -29,6 +31,31 @@ class ShantyError(Exception):
 
 class ConfigError(ShantyError):
     """A setting is missing or wrong."""
+
+
+class Problem(msgspec.Struct, frozen=True, order=True):
+    """One thing that is wrong in a team's folder, and how to mend it."""
+
+    path: str
+    """Relative to the team's folder."""
+    line: int
+    """Counted from 1, as `column` is."""
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        advice = f"; {self.hint}" if self.hint else ""
+        return f"{self.path}:{self.line}:{self.column}: {self.message}{advice}"
+
+
+class TeamError(ShantyError):
+    """A team's folder is wrong. Carries every problem that was found, not only the first."""
+
+    def __init__(self, folder: str, problems: tuple[Problem, ...]) -> None:
+        self.folder, self.problems = folder, problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"the team in {folder} has {count}:", *map(str, problems)]))
 
 
 class BusError(ShantyError):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 import msgspec
 
 from shanty_protocol import FileRef
-from shanty_runtime.errors import ToolError
+from shanty_runtime.errors import ToolError, WorkspaceError
 
 if TYPE_CHECKING:
     from shanty_runtime.tools.workspace import Workspace
@@ -127,5 +127,6 @@ def to_result(value: Any) -> ToolResult:
 
 def failure(name: str, error: Exception) -> ToolResult:
     """An error the model can act on: our own sentences whole, anything else by its type."""
-    sentence = str(error) if isinstance(error, ToolError) else f"{name} failed: {type(error).__name__}: {error}"
+    ours = isinstance(error, ToolError | WorkspaceError)
+    sentence = str(error) if ours else f"{name} failed: {type(error).__name__}: {error}"
     return ToolResult(content=sentence, is_error=True)

@@ -6,7 +6,7 @@ and written in one agent's name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Protocol
 
 from shanty_protocol import FileVersion
@@ -99,12 +99,12 @@ class Workspace:
             )
         return b"".join([part async for part in self.store.content(self.run, found)])
 
-    async def content(self, path: str, version: int | None = None) -> AsyncIterator[bytes]:
+    async def content(self, path: str, version: int | None = None) -> AsyncGenerator[bytes, None]:
         """The content, part by part, in bounded memory."""
         async for part in self.store.content(self.run, await self.stat(path, version)):
             yield part
 
-    async def lines(self, path: str, version: int | None = None) -> AsyncIterator[tuple[int, str]]:
+    async def lines(self, path: str, version: int | None = None) -> AsyncGenerator[tuple[int, str], None]:
         """Numbered lines, from 1, without their ends, in bounded memory. Bytes that are not UTF-8 are replaced."""
         number, rest = 0, b""
         async for part in self.content(path, version):

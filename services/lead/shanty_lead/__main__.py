@@ -1,0 +1,10 @@
+"""The lead of a team: `python -m shanty_lead`, with SHANTY_TEAM and SHANTY_NATS_URL."""
+
+from __future__ import annotations
+
+import sys
+
+from shanty_runtime.service import run_service
+
+if __name__ == "__main__":
+    sys.exit(run_service("lead"))

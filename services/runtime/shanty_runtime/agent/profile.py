@@ -1,0 +1,45 @@
+"""What the engine knows of the agent it plays: fixed for the life of a process."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from shanty_runtime.agent.handler import Handler
+from shanty_runtime.models.base import Model, ToolCard
+from shanty_runtime.tools.base import Tool
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lead knows of a specialist without asking it."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent: a model with a prompt and tools, or a handler in Python."""
+
+    agent: str
+    role: Literal["lead", "specialist"]
+    team: str = ""
+    prompt: str = ""
+    model: Model | None = None
+    handler: Handler | None = None
+    tools: dict[str, Tool] = {}
+    verbs: tuple[ToolCard, ...] = ()
+    """The tools the engine itself carries out: delegate, submit_result and so on."""
+    contracts: dict[str, Contract] = {}
+    """The specialists this agent may delegate to."""
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    max_turns: int = 40
+    """Model turns between two replies."""
+    max_attempts: int = 5
+    """Workers that may die on a thread, one after the other, before it is given up."""
+    max_threads: int = 1_000
+    max_active_threads: int = 32
+    delegation_deadline_s: float = 1_800.0
