@@ -1,0 +1,51 @@
+"""Everything that knows NATS. What stands here is the whole of it for the rest of the runtime.
+
+connection   one hardened connection                 jetstream   requests to JetStream, and what they answer
+journals     entries, written once and read back     pull        an agent's mail and timers, kept while worked on
+leases       who works on which thread               timers      messages that come later
+files        workspace files and their contents      roster      which agents are up
+feed         entries as they are stored              live        what happens right now, not kept
+layout       streams, buckets, consumers             durability  whether an ack means "on the disk"
+server       a nats-server of our own
+"""
+
+from shanty_runtime.bus.bus import Bus
+from shanty_runtime.bus.durability import Durability, durability
+from shanty_runtime.bus.feed import Feed
+from shanty_runtime.bus.files import Files
+from shanty_runtime.bus.hearing import Hearing
+from shanty_runtime.bus.journals import JournalPart, Journals, Placed, Stored
+from shanty_runtime.bus.layout import Change, check_layout, create_layout
+from shanty_runtime.bus.leases import Busy, Lease, Leases
+from shanty_runtime.bus.live import Live
+from shanty_runtime.bus.pull import Delivery, Pull
+from shanty_runtime.bus.roster import Roster
+from shanty_runtime.bus.server import EmbeddedServer
+from shanty_runtime.bus.settings import BusSettings
+from shanty_runtime.bus.timers import Timers
+
+__all__ = [
+    "Bus",
+    "BusSettings",
+    "Busy",
+    "Change",
+    "Delivery",
+    "Durability",
+    "EmbeddedServer",
+    "Feed",
+    "Files",
+    "Hearing",
+    "JournalPart",
+    "Journals",
+    "Lease",
+    "Leases",
+    "Live",
+    "Placed",
+    "Pull",
+    "Roster",
+    "Stored",
+    "Timers",
+    "check_layout",
+    "create_layout",
+    "durability",
+]

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -108,25 +108,19 @@ class Activation:
 
     async def run(self) -> None:
         """Work until the thread rests. Returns in any case with every delivery acked or put back."""
-        trigger = self.deliveries[0]
-        try:
-            lease, loaded = await asyncio.gather(
-                self.bus.leases.take(self.lease_key, self.worker.replica), self.worker.load(self.run_id, self.thread)
-            )
-        except ProtocolError as error:
-            logger.error("the journal of %s cannot be read, so it is left alone: %s", self.lease_key, error)
-            await self.put_back(UNREADABLE_DELAY_S)
-            return
+        lease = await self.bus.leases.take(self.lease_key, self.worker.replica)
         if isinstance(lease, Busy):
             await self.put_back(random.uniform(*BUSY_DELAY_S))
             return
-        self.lease, self.state = lease, loaded.state
+        self.lease = lease
         with log_context(run=self.run_id, thread=self.thread):
-            await self._run_under_lease(trigger, loaded)
+            await self._run_under_lease(self.deliveries[0])
 
-    async def _run_under_lease(self, trigger: Delivery, loaded: Loaded) -> None:
-        in_hand = False
+    async def _run_under_lease(self, trigger: Delivery) -> None:
+        given_back = False
         try:
+            loaded = await self.worker.load(self.run_id, self.thread)
+            self.state = loaded.state
             with telemetry.process_span(
                 self._trigger_address(trigger),
                 trigger.headers,
@@ -134,30 +128,47 @@ class Activation:
                 seq=trigger.seq,
                 delivered=trigger.delivered,
             ):
-                rested = await self._work()
+                with self._agent_span():
+                    rested = await self._work()
             if rested:
                 await self._settle()
             else:
                 await self.put_back(0)
-            in_hand = True
+            given_back = True
+        except ProtocolError as error:
+            logger.error("the journal of %s cannot be read, so it is left alone: %s", self.lease_key, error)
+            await self._leave(UNREADABLE_DELAY_S)
+            given_back = True
         except Fenced as error:
             logger.info("left %s to another worker: %s", self.lease_key, error)
-            self.worker.forget(self.run_id, self.thread)
-            await self.put_back(random.uniform(*BUSY_DELAY_S))
-            in_hand = True
+            await self._leave(random.uniform(*BUSY_DELAY_S))
+            given_back = True
         except asyncio.CancelledError:
-            self.worker.forget(self.run_id, self.thread)
-            await self.put_back(0)
-            in_hand = True
+            await self._leave(0)
+            given_back = True
             raise
         finally:
             # Whatever else goes wrong counts as a death of this worker: the lease runs out instead of being given
             # back, the next holder finds it abandoned, and a thread that does this each time is given up.
-            if in_hand:
+            if given_back:
                 await self.lease.release()
             else:
                 self.worker.forget(self.run_id, self.thread)
                 self.lease.abandon()
+
+    async def _leave(self, delay_s: float) -> None:
+        """Give the thread up: what is known of it here may be wrong, and its mail is for somebody else."""
+        self.worker.forget(self.run_id, self.thread)
+        await self.put_back(delay_s)
+
+    @contextmanager
+    def _agent_span(self) -> Iterator[None]:
+        """One turn of the agent; a lead's turn is a piece of its team's workflow."""
+        with ExitStack() as spans:
+            if self.profile.role == "lead":
+                spans.enter_context(telemetry.workflow_span(self.profile.team, self.run_id))
+            spans.enter_context(telemetry.agent_span(self.profile.agent, self.run_id, self.thread))
+            yield
 
     def _trigger_address(self, trigger: Delivery) -> EntryAddress | TimerAddress:
         mail = self.waiting.get(trigger.subject)
@@ -222,9 +233,12 @@ class Activation:
                 self.state.next_seq = max(self.state.next_seq, one.seq + 1)
 
     async def _append(self, address: EntryAddress, entry: Entry) -> Stored:
-        with telemetry.publish_span(address) as span:
+        if address.to == LOG:
             placed = await self.bus.journals.append(address, entry, inject())
-            span.stored(placed.stored.seq)
+        else:
+            with telemetry.publish_span(address) as span:
+                placed = await self.bus.journals.append(address, entry, inject())
+                span.stored(placed.stored.seq)
         if not placed.ours:
             raise Fenced(f"place {address.n} of {self.lease_key} was taken by another worker")
         return placed.stored
@@ -239,10 +253,7 @@ class Activation:
         assert model is not None, "an agent without a handler has a model"
         request = model_request(self.profile, self.state.request_messages())
         await self._show("model", model.name)
-        with (
-            telemetry.agent_span(self.profile.agent, self.run_id, self.thread),
-            telemetry.model_span(self.profile.agent, self.run_id, model.name) as span,
-        ):
+        with telemetry.model_span(self.profile.agent, self.run_id, model.name) as span:
             try:
                 reply = await model.reply(request)
             except ModelError as error:

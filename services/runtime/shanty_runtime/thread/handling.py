@@ -12,7 +12,6 @@ from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
-from shanty_runtime.telemetry import agent_span
 from shanty_runtime.thread.decide import Draft, Received
 from shanty_runtime.thread.state import Call
 from shanty_runtime.tools.base import Tool
@@ -32,8 +31,7 @@ async def run_handler(activation: Activation, mail: Received | None) -> Outcome:
     if problem := problems_with(given, handler.input_schema):
         return Outcome(status="refused", code="invalid_input", summary=problem)
     try:
-        with agent_span(activation.profile.agent, activation.run_id, activation.thread):
-            value = await handler.function(msgspec.convert(given, handler.input_type), context)
+        value = await handler.function(msgspec.convert(given, handler.input_type), context)
     except Fenced:
         raise
     except Exception as error:

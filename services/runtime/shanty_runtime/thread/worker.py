@@ -102,6 +102,9 @@ class Worker:
             await self._take(delivery)
 
     async def _take(self, delivery: Delivery) -> None:
+        if delivery.copied:
+            await self._put_away(delivery, "wrong_recipient", "the server wrote it as the answer to somebody's request")
+            return
         try:
             address = parse_entry(delivery.subject)
             entry = Stored(address, delivery.seq, delivery.data, delivery.headers).entry

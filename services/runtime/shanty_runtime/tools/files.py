@@ -103,16 +103,17 @@ async def read_file(args: Reading, context: ToolContext) -> str:
     file = await context.workspace.stat(args.path, args.version)
     page = Page()
     end_line = args.first_line + args.max_lines
-    number, more = 0, False
+    count, more = 0, False
     async with aclosing(text_lines(context.workspace, file)) as lines:
         async for number, line in lines:
-            if number >= args.first_line:
+            if number >= args.first_line and number > count:  # a very long line comes in parts: its first is shown
                 more = number == end_line or not page.add(f"{number:>6}\t{shown(line)}")
+            count = number
             if more:
                 break
     heading = f"{file.path}, version {file.version}, {file.size_bytes} bytes"
     footing = (
-        f"there is more: read on with first_line={number}" if more else f"end of the file, which has {number} lines"
+        f"there is more: read on with first_line={count}" if more else f"end of the file, which has {count} lines"
     )
     return "\n".join([heading, *page.lines, f"[{footing}]"])
 
@@ -199,8 +200,8 @@ class Search:
                 async for number, line in lines:
                     if self._matches(line):
                         self._found(f"{file.path}:{number}: {shown(line)}")
-                    elif number % BREATH_LINES == 0 and time.monotonic() > self._until:
-                        self.ended = f"the search took {MAX_SEARCH_S:.0f} s and ended in {file.path} at line {number}"
+                    if (number == 1 or number % BREATH_LINES == 0) and time.monotonic() > self._until:
+                        self.ended = f"it took {MAX_SEARCH_S:.0f} s to come to {file.path} line {number}"
                     if self.ended:
                         return
         except NotText:
@@ -279,9 +280,8 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     # Python's own engine backtracks: one pattern of a dozen characters can hold the process for hours. The engine
     # that checks `pattern` in JSON Schemas cannot.
     try:
-        return jsonschema_rs.validator_for(
-            {"pattern": pattern}, pattern_options=jsonschema_rs.RegexOptions()
-        ).is_valid
+        linear = jsonschema_rs.RegexOptions()
+        return jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=linear).is_valid
     except (jsonschema_rs.ValidationError, ValueError) as error:
         raise ToolError(f"the pattern cannot be used: {what_is_wrong(pattern)}") from error
 

@@ -7,6 +7,7 @@ and written in one agent's name.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from typing import Protocol
 
 from shanty_protocol import FileVersion
@@ -16,7 +17,7 @@ from shanty_runtime.errors import EditConflict, FileMissing, WorkspaceError
 MAX_READ_BYTES = 8 * 2**20
 """Most that `read` takes into memory; larger files are read by `lines` or `content`."""
 MAX_LINE_BYTES = 2**20
-"""A longer line is handed over in parts of this size, so that memory stays bounded."""
+"""A longer line is handed over in parts of about this size, all under its number, so that memory stays bounded."""
 
 
 class FileStore(Protocol):
@@ -45,7 +46,8 @@ class FileStore(Protocol):
         """Store a content and make it version `base_version + 1`.
 
         Durable once this returns. The same write tried again (same key) returns the version it made the first time.
-        Raises EditConflict, and makes no version, where somebody else has made that version already.
+        Raises EditConflict, and makes no version, where somebody else has made that version already; FileMissing
+        where `base_version` was never made.
         """
 
 
@@ -101,23 +103,29 @@ class Workspace:
 
     async def content(self, path: str, version: int | None = None) -> AsyncGenerator[bytes, None]:
         """The content, part by part, in bounded memory."""
-        async for part in self.store.content(self.run, await self.stat(path, version)):
-            yield part
+        parts = self.store.content(self.run, await self.stat(path, version))
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            # A store that reads ahead stops now, and not when the garbage collector comes by.
+            if isinstance(parts, AsyncGenerator):
+                await parts.aclose()
 
     async def lines(self, path: str, version: int | None = None) -> AsyncGenerator[tuple[int, str], None]:
         """Numbered lines, from 1, without their ends, in bounded memory. Bytes that are not UTF-8 are replaced."""
-        number, rest = 0, b""
-        async for part in self.content(path, version):
-            pieces = (rest + part).split(b"\n")
-            rest = pieces.pop()
-            if len(rest) > MAX_LINE_BYTES:
-                pieces.append(rest)
-                rest = b""
-            for piece in pieces:
-                number += 1
-                yield number, piece.decode(errors="replace").removesuffix("\r")
+        number, rest = 1, b""
+        async with aclosing(self.content(path, version)) as parts:
+            async for part in parts:
+                *whole, rest = (rest + part).split(b"\n")
+                for line in whole:
+                    yield number, line.decode(errors="replace").removesuffix("\r")
+                    number += 1
+                if len(rest) > MAX_LINE_BYTES:
+                    yield number, rest.decode(errors="replace")
+                    rest = b""
         if rest:
-            yield number + 1, rest.decode(errors="replace").removesuffix("\r")
+            yield number, rest.decode(errors="replace").removesuffix("\r")
 
     async def write(self, path: str, content: bytes | str, *, base_version: int = 0) -> FileVersion:
         """Make a new version of a file.

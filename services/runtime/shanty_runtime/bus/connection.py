@@ -1,0 +1,482 @@
+"""One connection to NATS that keeps its promises over restarts of the server.
+
+nats-py reads and writes the protocol; what a service has to rely on is put right here:
+
+* a request that is in flight when the connection breaks fails at once, as BusUnavailable
+* a write the account may not make raises PermissionDenied at once; the server only sends an error of its own
+* an error the server sends never closes the client for good: it connects again, for ever, with jitter
+* a flush that times out does not end the read loop (nats-py 2.16 sets a result on a cancelled future), and a flush
+  covers what was sent before it
+* a header mapping that is passed in is never changed, and nothing of nats-py is raised to the outside
+
+Messages are handed to plain functions straight from the parser, without a queue or a task of their own: whoever
+listens decides what to keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import math
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import nats.errors
+from nats.aio.client import PING_PROTO, Client, Server
+
+from shanty_runtime.bus.settings import BusSettings
+from shanty_runtime.errors import BusError, BusRefused, BusUnavailable, ConfigError, PayloadTooLarge, PermissionDenied
+
+logger = logging.getLogger("shanty.bus")
+
+PING_INTERVAL_S = 10
+PINGS_OUTSTANDING = 2
+RECONNECT_FIRST_S = 0.05
+RECONNECT_MOST_S = 2.0
+MAX_WAITING_BYTES = 8 * 2**20
+"""Most that is kept for the server while it is slow or away."""
+
+NO_RESPONDERS = 503
+
+# nats-py lower-cases what the server says, so subjects are compared in lower case.
+_DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
+_LOGIN_REFUSED = re.compile("authoriz|authentic")
+
+
+class Incoming(NamedTuple):
+    """A message as it came: `status` is 0 unless the server says something about a request."""
+
+    subject: str
+    reply: str
+    data: bytes
+    headers: dict[str, str]
+    status: int = 0
+    description: str = ""
+
+
+Heard = Callable[[Incoming], None]
+Reconnected = Callable[[], None]
+
+
+class Connection:
+    """`open` returns when connected or raises; `close` may be called twice, and before `open`."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self.settings = settings
+        self.on_reconnect: list[Reconnected] = []
+        self._client = _Client(self)
+        self._asked: dict[str, _Asked] = {}
+        self._asked_count = 0
+        self._answers = ""
+        self._denial_watchers: dict[str, Callable[[PermissionDenied], None]] = {}
+        self._denied_subscriptions: set[str] = set()
+        self._login_refused: asyncio.Future[str] | None = None
+        self._last_error = ""
+
+    # Life
+
+    async def open(self) -> None:
+        if self._client.opened and not self._client.closing:
+            return
+        self._client = _Client(self)
+        self._client.opened = True
+        self._login_refused = asyncio.get_running_loop().create_future()
+        connecting = asyncio.create_task(self._connect())
+        waiting: set[asyncio.Future[Any]] = {connecting, self._login_refused}
+        try:
+            await asyncio.wait(waiting, timeout=self.settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise self._why_not_connected()
+            await connecting
+            self._answers = f"{self.new_inbox()}."
+            await self.listen(f"{self._answers}*", self._on_answer)
+        except BaseException:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await self.close()
+            raise
+        finally:
+            self._login_refused = None
+
+    async def close(self) -> None:
+        """Write out what is buffered, then hang up. Requests still in flight fail."""
+        client = self._client
+        if client.closing or not client.opened:
+            return
+        client.closing = True
+        with contextlib.suppress(BusUnavailable):
+            await self.flush()
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await client.close()
+        self._fail_requests("the connection was closed")
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._client.is_connected)
+
+    @property
+    def server_version(self) -> str:
+        return str(self._client._server_info.get("version", ""))
+
+    @property
+    def max_payload(self) -> int:
+        return int(self._client.max_payload)
+
+    # Sending
+
+    async def request(
+        self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float = 0.0
+    ) -> Incoming:
+        """Send a message and await the one answer to it. Raises BusUnavailable where none came in time."""
+        answers: list[Incoming] = []
+
+        def hear(answer: Incoming) -> bool:
+            answers.append(answer)
+            return True
+
+        await self.converse(subject, data, hear, headers, timeout_s=timeout_s)
+        return answers[0]
+
+    async def converse(
+        self,
+        subject: str,
+        data: bytes,
+        hear: Callable[[Incoming], bool],
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = 0.0,
+    ) -> None:
+        """Send a message that has many answers. `hear` gets each one and says True to the last.
+
+        Raises BusUnavailable where nothing more came for `timeout_s`.
+        """
+        if not self.connected:
+            raise BusUnavailable(f"not connected to {self.settings.url}: {self._last_error or 'trying again'}")
+        self._asked_count += 1
+        reply = f"{self._answers}{self._asked_count}"
+        asked = self._asked[reply] = _Asked(subject, hear, timeout_s or self.settings.request_timeout_s)
+        try:
+            await self._send(subject, data, reply, headers)
+            await asked.done
+        finally:
+            asked.forget()
+            del self._asked[reply]
+
+    async def publish(
+        self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        """Send a message and await nothing. While the connection is away it is kept, up to a limit."""
+        await self._send(subject, data, reply, headers)
+
+    async def _send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+        size = len(data) + header_bytes(headers)
+        if size > self.max_payload:
+            raise PayloadTooLarge(f"the message on {subject}", size, self.max_payload)
+        try:
+            # nats-py takes its headers as a plain dict; the copy keeps the caller's mapping the caller's.
+            await self._client.publish(subject, data, reply, dict(headers) if headers else None)
+        except nats.errors.Error as error:
+            raise translated(f"publishing on {subject}", error) from error
+
+    # Hearing
+
+    async def listen(self, subject: str, heard: Heard, *, queue: str = "") -> Listening:
+        """Call `heard` for every message on a subject. Once this returns, nothing sent later is missed."""
+        client = self._client
+        # The number it is about to get: what arrives before `subscribe` returns must find its listener.
+        number = client._sid + 1
+        client.heard[number] = heard
+        try:
+            sub = await client.subscribe(subject, queue)
+        except nats.errors.Error as error:
+            del client.heard[number]
+            raise translated(f"subscribing to {subject}", error) from error
+        listening = Listening(self, subject, sub)
+        # The server handles one connection's commands in order: its pong says that it has our interest. While the
+        # connection is away there is nothing to wait for: the client subscribes again when it is back.
+        with contextlib.suppress(BusUnavailable):
+            await self.flush()
+        if subject.lower() in self._denied_subscriptions:
+            self._denied_subscriptions.discard(subject.lower())
+            await listening.stop()
+            raise PermissionDenied(f"subscribing to {subject}", 0, "this account may not hear it")
+        return listening
+
+    async def flush(self) -> None:
+        """Return once the server has seen everything sent so far."""
+        if not self.connected:
+            raise BusUnavailable("not connected")
+        try:
+            await self._client.flush(timeout=math.ceil(self.settings.request_timeout_s))
+        except (nats.errors.Error, OSError) as error:
+            raise translated("flush", error) from error
+
+    def new_inbox(self) -> str:
+        return str(self._client.new_inbox())
+
+    def watch_denial(self, subject: str, denied: Callable[[PermissionDenied], None] | None) -> None:
+        """Call `denied` if the server refuses what is published on `subject`; None stops watching."""
+        if denied is None:
+            self._denial_watchers.pop(subject.lower(), None)
+        else:
+            self._denial_watchers[subject.lower()] = denied
+
+    # What the client tells us
+
+    def _on_answer(self, answer: Incoming) -> None:
+        if (asked := self._asked.get(answer.subject)) is not None:
+            asked.take(answer)
+
+    def _on_denied(self, verb: str, subject: str) -> None:
+        logger.error("this account may not %s %s", "hear" if verb == "subscription" else "publish", subject)
+        if verb == "subscription":
+            self._denied_subscriptions.add(subject)
+            return
+        for asked in self._asked.values():
+            if asked.subject.lower() == subject:
+                asked.fail(PermissionDenied(f"publishing on {asked.subject}", 0, "this account may not do that"))
+        if watcher := self._denial_watchers.get(subject):
+            watcher(PermissionDenied(f"publishing on {subject}", 0, "this account may not do that"))
+
+    def _on_disconnect(self) -> None:
+        if not self._client.closing:
+            logger.warning("connection to NATS lost; trying again")
+        self._fail_requests("the connection broke")
+
+    def _on_reconnect(self) -> None:
+        logger.info("connected to NATS again")
+        for tell in list(self.on_reconnect):
+            tell()
+
+    def _on_error(self, error: Exception) -> None:
+        said = str(error) or type(error).__name__
+        self._last_error = said
+        if (found := _DENIED.search(said)) is not None:
+            self._on_denied(found[1], found[2])
+            return
+        if self._login_refused is not None and not self._login_refused.done():
+            if _LOGIN_REFUSED.search(said.lower()):
+                self._login_refused.set_result(said)
+            return
+        logger.log(logging.DEBUG if isinstance(error, OSError) else logging.WARNING, "NATS: %s", said)
+
+    # Details
+
+    async def _connect(self) -> None:
+        settings = self.settings
+        if settings.creds or settings.nkey_seed_file:
+            _require_nkeys()
+        try:
+            await self._client.connect(
+                [url.strip() for url in settings.url.split(",")],
+                name=settings.name,
+                user=settings.user or None,
+                password=settings.password or None,
+                token=settings.token or None,
+                user_credentials=settings.creds or None,
+                nkeys_seed=settings.nkey_seed_file or None,
+                inbox_prefix=settings.inbox_prefix,
+                max_reconnect_attempts=-1,
+                reconnect_to_server_handler=_pick_server,
+                reconnect_time_wait=RECONNECT_FIRST_S,  # type: ignore[arg-type]  # annotated int, used as seconds
+                connect_timeout=2,
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=PINGS_OUTSTANDING,
+                pending_size=MAX_WAITING_BYTES,
+                error_cb=self._client.on_error,
+                disconnected_cb=self._client.on_disconnect,
+                reconnected_cb=self._client.on_reconnect,
+                closed_cb=self._client.on_closed,
+            )
+        except (nats.errors.Error, OSError) as error:
+            raise translated(f"connecting to {settings.url}", error) from error
+
+    def _why_not_connected(self) -> BusError:
+        assert self._login_refused is not None
+        if self._login_refused.done():
+            return PermissionDenied(f"logging in to {self.settings.url}", 0, self._login_refused.result())
+        waited = f"within {self.settings.connect_timeout_s:g} s"
+        because = f": {self._last_error}" if self._last_error else ""
+        return BusUnavailable(f"no NATS server answered at {self.settings.url} {waited}{because}")
+
+    def _fail_requests(self, why: str) -> None:
+        for asked in self._asked.values():
+            asked.fail(BusUnavailable(f"{why} before {asked.subject} was answered"))
+
+
+class Listening:
+    """Interest in a subject. After `stop` returns nothing more is heard."""
+
+    def __init__(self, connection: Connection, subject: str, sub: Any) -> None:
+        self.subject = subject
+        self._connection = connection
+        self._sub = sub
+
+    async def stop(self) -> None:
+        client = self._connection._client
+        if self._sub._id not in client.heard:
+            return
+        try:
+            await self._sub.unsubscribe()
+            if client.is_connected:
+                # What was on its way when we said so still arrives before this returns.
+                await self._connection.flush()
+        except (nats.errors.Error, BusError) as error:
+            logger.debug("unsubscribing from %s: %s", self.subject, error)
+        finally:
+            client.heard.pop(self._sub._id, None)
+
+
+class _Asked:
+    """A request that waits for its answers."""
+
+    __slots__ = ("done", "hear", "heard_at", "loop", "subject", "timeout_s", "timer")
+
+    def __init__(self, subject: str, hear: Callable[[Incoming], bool], timeout_s: float) -> None:
+        self.subject = subject
+        self.hear = hear
+        self.timeout_s = timeout_s
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
+        self.heard_at = self.loop.time()
+        self.timer = self.loop.call_later(timeout_s, self.expire)
+
+    def take(self, answer: Incoming) -> None:
+        if self.done.done():
+            return
+        self.heard_at = self.loop.time()
+        if answer.status == NO_RESPONDERS:
+            self.fail(BusUnavailable(f"nobody answers on {self.subject}"))
+            return
+        try:
+            complete = self.hear(answer)
+        except Exception as error:
+            # Whatever is wrong with an answer concerns whoever asked, not the loop that reads the connection.
+            self.done.set_exception(error)
+            return
+        if complete:
+            self.done.set_result(None)
+
+    def expire(self) -> None:
+        left_s = self.heard_at + self.timeout_s - self.loop.time()
+        if left_s > 0:
+            self.timer = self.loop.call_later(left_s, self.expire)
+        else:
+            self.fail(BusUnavailable(f"no answer on {self.subject} within {self.timeout_s:g} s"))
+
+    def fail(self, error: BusError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def forget(self) -> None:
+        """Nobody waits any more. asyncio would complain of an error that nobody looked at."""
+        self.timer.cancel()
+        if self.done.done() and not self.done.cancelled():
+            self.done.exception()
+
+
+class _Client(Client):
+    """nats-py's client with its holes closed. Everything it learns goes to the Connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+        self.opened = False
+        self.closing = False
+        self.heard: dict[int, Heard] = {}
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        heard = self.heard.get(sid)
+        if heard is None:
+            return
+        status, description, parsed = parse_headers(headers) if headers else (0, "", {})
+        try:
+            heard(Incoming(subject.decode(), reply.decode(), data, parsed, status, description))
+        except Exception:
+            # Raised any further it would end the read loop, and the connection would be deaf.
+            logger.exception("hearing a message on %r failed", subject)
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        # nats-py writes the ping around the commands that are still buffered, so its pong proves nothing about them.
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
+
+    async def _process_pong(self) -> None:
+        if self._pongs:
+            waiting = self._pongs.pop(0)
+            if not waiting.done():
+                waiting.set_result(True)
+            self._pongs_received += 1
+        self._pings_outstanding = 0
+
+    async def _process_err(self, err_msg: str) -> None:
+        error = nats.errors.Error(f"nats: {err_msg.strip(chr(39))}")
+        self.connection._on_error(error)
+        if _DENIED.search(err_msg) is None and not err_msg.strip("'").startswith("permissions violation"):
+            # The server hangs up after any other error. nats-py would close for good.
+            await self._process_op_err(error)
+
+    async def on_error(self, error: Exception) -> None:
+        self.connection._on_error(error)
+
+    async def on_disconnect(self) -> None:
+        # A ping left over from the old connection would have its pong taken for that of a later one.
+        self._pending = [command for command in self._pending if command != PING_PROTO]
+        self._pending_data_size = sum(map(len, self._pending))
+        self.connection._on_disconnect()
+
+    async def on_reconnect(self) -> None:
+        self.connection._on_reconnect()
+
+    async def on_closed(self) -> None:
+        if not self.closing:
+            logger.error("the connection to NATS was closed for good")
+
+
+def _pick_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    """Any server of the cluster, after a pause that grows with the tries it has had and is jittered."""
+    server = random.choice(servers)
+    ceiling_s = min(RECONNECT_MOST_S, RECONNECT_FIRST_S * 2 ** min(server.reconnects, 10))
+    return server, random.uniform(RECONNECT_FIRST_S / 5, ceiling_s)
+
+
+def parse_headers(raw: bytes) -> tuple[int, str, dict[str, str]]:
+    """Status, its description, and the headers: `NATS/1.0 404 No Messages`, then lines of `Name: value`."""
+    first, _, rest = raw.partition(b"\r\n")
+    status_text = first[9:12]
+    headers: dict[str, str] = {}
+    for line in rest.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+    if status_text.isdigit():
+        return int(status_text), first[13:].decode("utf-8", "replace"), headers
+    return 0, "", headers
+
+
+def header_bytes(headers: Mapping[str, str] | None) -> int:
+    """What the headers add to a message's size on the wire."""
+    if not headers:
+        return 0
+    return 14 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
+
+
+def translated(what: str, error: Exception) -> BusError:
+    """An exception of nats-py as one of ours."""
+    match error:
+        case nats.errors.MaxPayloadError():
+            return BusRefused(what, 0, "the message is larger than the server takes")
+        case nats.errors.BadSubjectError() | nats.errors.BadHeaderError():
+            return BusRefused(what, 0, str(error).removeprefix("nats: "))
+        case _:
+            return BusUnavailable(f"{what}: {str(error).removeprefix('nats: ') or type(error).__name__}")
+
+
+def _require_nkeys() -> None:
+    if importlib.util.find_spec("nkeys") is None:
+        raise ConfigError("logging in with a key or a credentials file needs the Python package nkeys")

@@ -1,0 +1,109 @@
+"""Does an ack of this server mean that the message is on the disk?
+
+By default a NATS server flushes every two minutes, after acking: a power cut loses what was acked since. Only
+`sync_always` of its configuration tells (`sync_interval` reports two minutes either way), and only the monitoring
+port or the system account shows that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shanty_runtime.bus.connection import Incoming
+from shanty_runtime.errors import BusError
+
+if TYPE_CHECKING:
+    from shanty_runtime.bus.bus import Bus
+
+OLDEST_SERVER = (2, 15, 1)
+"""Older ones have storage and security faults that were mended since."""
+LOOK_TIMEOUT_S = 2.0
+
+FIX = "set `jetstream { sync_interval: always }` in the server's configuration"
+
+
+class Durability(msgspec.Struct, frozen=True, kw_only=True):
+    """`verified` is None where nobody may look."""
+
+    verified: bool | None
+    reason: str
+
+
+class _Config(msgspec.Struct, frozen=True):
+    sync_always: bool = False
+
+
+class _JetStream(msgspec.Struct, frozen=True):
+    config: _Config | None = None
+
+
+class _Varz(msgspec.Struct, frozen=True):
+    server_name: str = ""
+    jetstream: _JetStream = _JetStream()
+
+
+class _SystemAnswer(msgspec.Struct, frozen=True):
+    data: _Varz | None = None
+
+
+async def durability(bus: Bus, monitor_url: str = "") -> Durability:
+    """Look by the monitoring ports (several, separated by commas) or, if there are none, by the system account."""
+    version = bus.connection.server_version
+    if _numbers(version) < OLDEST_SERVER:
+        oldest = ".".join(map(str, OLDEST_SERVER))
+        return Durability(verified=False, reason=f"nats-server {version} is older than {oldest}: upgrade it")
+    servers = await (_over_http(monitor_url) if monitor_url else _over_system_account(bus))
+    if isinstance(servers, str):
+        return Durability(verified=None, reason=servers)
+    lax = [server.server_name for server in servers if not _is_durable(server)]
+    if lax:
+        return Durability(verified=False, reason=f"{', '.join(lax)} acks before it flushes: {FIX}")
+    return Durability(verified=True, reason=f"{len(servers)} of {len(servers)} servers flush before they ack")
+
+
+def _is_durable(server: _Varz) -> bool:
+    return server.jetstream.config is not None and server.jetstream.config.sync_always
+
+
+async def _over_http(monitor_urls: str) -> list[_Varz] | str:
+    """What the servers say of themselves, or why it is not known."""
+    found = []
+    for url in monitor_urls.split(","):
+        try:
+            found.append(await asyncio.to_thread(_fetch, f"{url.strip().rstrip('/')}/varz"))
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            return f"{url.strip()} cannot be read: {error}"
+    return found
+
+
+def _fetch(url: str) -> _Varz:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("it is not an http address")
+    with urllib.request.urlopen(url, timeout=LOOK_TIMEOUT_S) as answer:
+        return msgspec.json.decode(answer.read(), type=_Varz)
+
+
+async def _over_system_account(bus: Bus) -> list[_Varz] | str:
+    found: list[_Varz] = []
+
+    def hear(answer: Incoming) -> bool:
+        with contextlib.suppress(msgspec.MsgspecError):
+            if (server := msgspec.json.decode(answer.data, type=_SystemAnswer).data) is not None:
+                found.append(server)
+        return False
+
+    # Every server of a cluster answers, and nobody says which answer is the last.
+    with contextlib.suppress(BusError):
+        await bus.connection.converse("$SYS.REQ.SERVER.PING.VARZ", b"", hear, timeout_s=0.5)
+    return found or "this account may not ask, and no monitoring address is set (SHANTY_NATS_MONITOR_URL)"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("-")[0])[:3])

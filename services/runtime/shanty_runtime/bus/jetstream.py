@@ -1,0 +1,256 @@
+"""What the bus asks of JetStream, as requests and answers: write once, read by subject, manage.
+
+Every call raises one of our errors. `persist` is for calls whose failure only means "not now": it repeats them until
+they succeed or are cancelled.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.connection import Connection, Incoming, parse_headers
+from shanty_runtime.errors import BusError, BusFull, BusRefused, BusUnavailable, PayloadTooLarge
+
+logger = logging.getLogger("shanty.bus")
+
+EXPECT_SEQ = "Nats-Expected-Last-Subject-Sequence"
+EXPECT_SEQ_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+TTL = "Nats-TTL"
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+"""Somebody else took the subject, or our own write succeeded and its ack was lost."""
+STORE_FAILED = 10077
+"""No space, or the subject has its one message already: the description tells which."""
+NO_SPACE = (10023, 10028, 10047)
+MESSAGE_TOO_LARGE = 10054
+NO_MESSAGE = 10037
+STREAM_MISSING = 10059
+CONSUMER_MISSING = 10014
+SERVICE_UNAVAILABLE = 503
+
+FOUND_NOTHING = 404
+END_OF_BATCH = 204
+BATCH_MESSAGES = 500
+OUTAGE_WARNING_AFTER_TRIES = 3
+
+T = TypeVar("T")
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """JetStream's answer to a published message."""
+
+    seq: int = 0
+    error: ApiError | None = None
+
+
+class Taken(Exception):
+    """The place has a message already. Never leaves the bus."""
+
+
+class RawMessage(msgspec.Struct, frozen=True):
+    """A stored message, as any read gives it. Its headers are its author's and some of the server's."""
+
+    subject: str
+    seq: int
+    data: bytes
+    headers: dict[str, str]
+
+
+_ack_decoder = msgspec.json.Decoder(Ack)
+
+
+async def publish(
+    connection: Connection, subject: str, data: bytes, headers: Mapping[str, str], *, timeout_s: float = 0.0
+) -> int:
+    """Store a message; its sequence. Raises Taken where an expectation in the headers does not hold."""
+    answer = await connection.request(subject, data, headers, timeout_s=timeout_s)
+    try:
+        ack = _ack_decoder.decode(answer.data)
+    except msgspec.DecodeError as error:
+        raise BusRefused(f"the message on {subject}", 0, "what answered is not a stream") from error
+    if ack.error is None:
+        return ack.seq
+    if ack.error.err_code in WRONG_LAST_SEQUENCE or (
+        ack.error.err_code == STORE_FAILED and "per subject" in ack.error.description
+    ):
+        raise Taken(subject)
+    raise refused(f"the message on {subject}", ack.error, len(data))
+
+
+def refused(what: str, error: ApiError, size_bytes: int = 0) -> BusError:
+    """The error that a JetStream error is to us."""
+    if error.err_code in NO_SPACE or error.err_code == STORE_FAILED:
+        return BusFull(what, error.err_code, error.description)
+    if error.err_code == MESSAGE_TOO_LARGE:
+        return PayloadTooLarge(what, size_bytes, size_bytes - 1)
+    if error.code == SERVICE_UNAVAILABLE:
+        return BusUnavailable(f"{what} was not taken now: {error.description} ({error.err_code})")
+    return BusRefused(what, error.err_code, error.description)
+
+
+async def write_once(
+    connection: Connection, stream: str, subject: str, guard: str, data: bytes, headers: Mapping[str, str]
+) -> RawMessage:
+    """Store a message at a place that is taken once, whatever happens in between: what stands there afterwards.
+
+    `guard` is the filter of all subjects the place could be taken under.
+    """
+    expecting = {**headers, EXPECT_SEQ: "0", EXPECT_SEQ_SUBJECT: guard}
+
+    async def attempt() -> RawMessage:
+        try:
+            seq = await publish(connection, subject, data, expecting)
+        except Taken:
+            standing = await get_last_from_leader(connection, stream, guard)
+            if standing is None:
+                # Refused for a write that was under way and has not been applied yet, or never will be.
+                raise BusUnavailable(f"what stands at {guard} cannot be read yet") from None
+            return standing
+        return RawMessage(subject, seq, data, dict(headers))
+
+    return await persist(f"writing {subject}", attempt)
+
+
+async def persist(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try until it works or is cancelled. Only an outage or a lack of space is tried again; anything else raises."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await attempt()
+        except (BusUnavailable, BusFull) as error:
+            if backoff.tries == OUTAGE_WARNING_AFTER_TRIES:
+                logger.warning("%s does not succeed, trying on: %s", what, error)
+            await backoff.pause()
+
+
+# Reading
+
+
+async def get(connection: Connection, stream: str, subject: str) -> RawMessage | None:
+    """The newest message with exactly this subject."""
+    return _got(await connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}"))
+
+
+async def get_last(connection: Connection, stream: str, filter_subject: str) -> RawMessage | None:
+    """The newest message under a filter. A replica that lags may answer with an older one."""
+    request = msgspec.json.encode({"last_by_subj": filter_subject})
+    return _got(await connection.request(f"$JS.API.DIRECT.GET.{stream}", request))
+
+
+class _LeaderMessage(msgspec.Struct):
+    subject: str
+    seq: int
+    hdrs: str = ""
+    data: str = ""
+
+
+class _LeaderAnswer(msgspec.Struct):
+    message: _LeaderMessage | None = None
+    error: ApiError | None = None
+
+
+_leader_answers = msgspec.json.Decoder(_LeaderAnswer)
+
+
+async def get_last_from_leader(connection: Connection, stream: str, filter_subject: str) -> RawMessage | None:
+    """The newest message under a filter, from the one server that cannot lag."""
+    request = msgspec.json.encode({"last_by_subj": filter_subject})
+    raw = await connection.request(f"$JS.API.STREAM.MSG.GET.{stream}", request)
+    answer = _leader_answers.decode(raw.data)
+    if answer.message is None:
+        if answer.error is None or answer.error.err_code == NO_MESSAGE:
+            return None
+        raise refused(f"reading {filter_subject}", answer.error)
+    found = answer.message
+    _, _, headers = parse_headers(base64.b64decode(found.hdrs))
+    return RawMessage(found.subject, found.seq, base64.b64decode(found.data), headers)
+
+
+async def get_batch(
+    connection: Connection, stream: str, filter_subject: str, *, from_seq: int = 1, max_messages: int = BATCH_MESSAGES
+) -> tuple[list[RawMessage], bool]:
+    """Messages under a filter in stream order, and whether there are more.
+
+    A replica that lags gives fewer, but never leaves one out in between.
+    """
+    found: list[RawMessage] = []
+    more = False
+
+    def hear(answer: Incoming) -> bool:
+        nonlocal more
+        if answer.status == 0:
+            found.append(_stored(answer))
+            return False
+        if answer.status not in (FOUND_NOTHING, END_OF_BATCH):
+            raise _no_answer(filter_subject, answer)
+        more = int(answer.headers.get("Nats-Num-Pending", "0")) > 0
+        return True
+
+    request = {"batch": max_messages, "seq": max(from_seq, 1), "next_by_subj": filter_subject}
+    await connection.converse(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), hear)
+    return found, more
+
+
+async def read_on(
+    connection: Connection, stream: str, filter_subject: str, from_seq: int = 1
+) -> AsyncIterator[RawMessage]:
+    """Everything stored under a filter, in stream order, over outages."""
+    more = True
+    while more:
+        attempt = partial(get_batch, connection, stream, filter_subject, from_seq=from_seq)
+        page, more = await persist(f"reading {filter_subject}", attempt)
+        for message in page:
+            yield message
+        if page:
+            from_seq = page[-1].seq + 1
+
+
+def lagging(filter_subject: str) -> BusUnavailable:
+    return BusUnavailable(f"the replica that answered does not have all of {filter_subject} yet")
+
+
+def authored(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers without those that are between us and the server."""
+    return {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+
+
+def _got(answer: Incoming) -> RawMessage | None:
+    if answer.status == FOUND_NOTHING:
+        return None
+    if answer.status:
+        raise _no_answer("a stored message", answer)
+    return _stored(answer)
+
+
+def _stored(answer: Incoming) -> RawMessage:
+    headers = answer.headers
+    return RawMessage(headers["Nats-Subject"], int(headers["Nats-Sequence"]), answer.data, headers)
+
+
+def _no_answer(what: str, answer: Incoming) -> BusRefused:
+    return BusRefused(f"reading {what}", answer.status, answer.description)
+
+
+# Managing
+
+
+async def manage(connection: Connection, call: str, request: object = None) -> dict[str, Any]:
+    """A call of the JetStream API by name, such as `STREAM.INFO.SHANTY_0`."""
+    answer = await connection.request(f"$JS.API.{call}", b"" if request is None else msgspec.json.encode(request))
+    found: dict[str, Any] = msgspec.json.decode(answer.data, type=dict[str, Any])
+    if "error" in found:
+        raise refused(call, msgspec.convert(found["error"], ApiError))
+    return found

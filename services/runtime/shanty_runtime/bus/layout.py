@@ -1,0 +1,223 @@
+"""Streams, buckets and consumers on the server, as the protocol's specifications want them.
+
+The installer calls `create_layout`; a service calls `check_layout` when it starts and makes nothing. What the server
+returns is compared, not what was sent: some settings change others (schedules turn roll-ups on, for one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from shanty_protocol.streams import (
+    BucketSpec,
+    ConsumerSpec,
+    StreamSpec,
+    agent_consumers,
+    buckets,
+    lane_streams,
+)
+from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, manage
+from shanty_runtime.errors import BusRefused, LayoutDrift
+
+if TYPE_CHECKING:
+    from shanty_runtime.bus.bus import Bus
+
+NANOSECONDS = 10**9
+MARKER_TTL_S = 3600
+"""How long the trace of a lease that ran out is kept, so that the next holder learns of it."""
+DEFAULT_MAX_BYTES = 4 * 2**30
+DEFAULT_ACK_WAIT_S = 15.0
+
+CHOSEN_BY_OPERATORS = frozenset(
+    {"max_bytes", "max_age", "num_replicas", "ack_wait", "max_ack_pending", "description"}
+)
+"""Settings a deployment may choose: `create_layout` sets them, and no check compares them."""
+
+Config = dict[str, Any]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something `create_layout` did."""
+
+    name: str
+    action: Literal["created", "updated"]
+    differences: tuple[str, ...] = ()
+
+
+async def create_layout(
+    bus: Bus,
+    *,
+    lanes: Sequence[str] = ("0",),
+    agents: Sequence[str],
+    num_replicas: int = 1,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    ack_wait_s: float = DEFAULT_ACK_WAIT_S,
+) -> tuple[Change, ...]:
+    """Create what is missing and update what differs. Raises LayoutDrift for what the server will not change.
+
+    Doing it again changes nothing. What is there besides is left alone.
+    """
+    changes: list[Change] = []
+    for name, wanted in _stream_configs(lanes, num_replicas, max_bytes):
+        changes += await _make_stream(bus, name, wanted)
+    for lane in lanes:
+        for agent in agents:
+            for consumer in agent_consumers(lane, agent, ack_wait_s=ack_wait_s):
+                changes += await _make_consumer(bus, consumer)
+    return tuple(changes)
+
+
+async def check_layout(bus: Bus, lanes: Sequence[str], agents: Sequence[str]) -> None:
+    """Raises LayoutDrift that names every difference between the server and what this version needs."""
+    drifted: list[tuple[str, tuple[str, ...]]] = []
+    for name, wanted in _stream_configs(lanes, 1, DEFAULT_MAX_BYTES):
+        found = await _stream(bus, name)
+        if differences := _differences(wanted, found, ignored=CHOSEN_BY_OPERATORS):
+            drifted.append((name, differences))
+    for lane in lanes:
+        for agent in agents:
+            for consumer in agent_consumers(lane, agent):
+                there = await _consumer(bus, consumer)
+                if differences := _differences(consumer_config(consumer), there, ignored=CHOSEN_BY_OPERATORS):
+                    drifted.append((f"{consumer.stream}/{consumer.name}", differences))
+    if len(drifted) == 1:
+        raise LayoutDrift(*drifted[0])
+    if drifted:
+        named = tuple(f"{name}: {difference}" for name, found in drifted for difference in found)
+        raise LayoutDrift("the layout of the bus", named)
+
+
+def stream_config(spec: StreamSpec) -> Config:
+    """A stream as the JetStream API writes it."""
+    config: Config = {
+        "name": spec.name,
+        "description": spec.description,
+        "subjects": list(spec.subjects),
+        "retention": "limits",
+        "storage": "file",
+        "discard": spec.discard,
+        "discard_new_per_subject": spec.discard_new_per_subject,
+        "max_age": spec.max_age_s * NANOSECONDS,
+        "max_bytes": spec.max_bytes,
+        "max_msg_size": spec.max_msg_size,
+        "max_msgs_per_subject": spec.max_msgs_per_subject,
+        "deny_delete": spec.deny_delete,
+        "allow_direct": spec.allow_direct,
+        "allow_msg_ttl": spec.allow_msg_ttl,
+        "allow_msg_schedules": spec.allow_msg_schedules,
+        "num_replicas": spec.num_replicas,
+    }
+    if spec.republish_from:
+        config["republish"] = {"src": spec.republish_from, "dest": spec.republish_to}
+    return config
+
+
+def bucket_config(spec: BucketSpec) -> Config:
+    """A key-value bucket is a stream with these settings; its keys may carry a time to live."""
+    return {
+        "name": f"KV_{spec.name}",
+        "description": spec.description,
+        "subjects": [f"$KV.{spec.name}.>"],
+        "retention": "limits",
+        "storage": spec.storage,
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "deny_delete": True,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": True,
+        "subject_delete_marker_ttl": MARKER_TTL_S * NANOSECONDS,
+        "num_replicas": spec.num_replicas,
+    }
+
+
+def consumer_config(spec: ConsumerSpec) -> Config:
+    return {
+        "name": spec.name,
+        "durable_name": spec.name,
+        "filter_subject": spec.filter_subject,
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_policy": "explicit",
+        "ack_wait": int(spec.ack_wait_s * NANOSECONDS),
+        "max_deliver": -1,
+        "max_ack_pending": spec.max_ack_pending,
+    }
+
+
+def _stream_configs(lanes: Sequence[str], num_replicas: int, max_bytes: int) -> Iterator[tuple[str, Config]]:
+    for lane in lanes:
+        for stream in lane_streams(lane, num_replicas=num_replicas, max_bytes=max_bytes):
+            yield stream.name, stream_config(stream)
+    for bucket in buckets(num_replicas=num_replicas):
+        config = bucket_config(bucket)
+        yield config["name"], config
+
+
+async def _make_stream(bus: Bus, name: str, wanted: Config) -> list[Change]:
+    found = await _stream(bus, name)
+    differences = _differences(wanted, found)
+    if not differences:
+        return []
+    call = "CREATE" if found is None else "UPDATE"
+    await _change(bus, f"STREAM.{call}.{name}", wanted, name, differences)
+    if left := _differences(wanted, await _stream(bus, name)):
+        raise LayoutDrift(name, left)
+    return [Change(name, "created") if found is None else Change(name, "updated", differences)]
+
+
+async def _make_consumer(bus: Bus, spec: ConsumerSpec) -> list[Change]:
+    name, wanted = f"{spec.stream}/{spec.name}", consumer_config(spec)
+    found = await _consumer(bus, spec)
+    differences = _differences(wanted, found)
+    if not differences:
+        return []
+    request = {"stream_name": spec.stream, "config": wanted, "action": "create" if found is None else "update"}
+    call = f"CONSUMER.CREATE.{spec.stream}.{spec.name}.{spec.filter_subject}"
+    await _change(bus, call, request, name, differences)
+    if left := _differences(wanted, await _consumer(bus, spec)):
+        raise LayoutDrift(name, left)
+    return [Change(name, "created") if found is None else Change(name, "updated", differences)]
+
+
+async def _change(bus: Bus, call: str, request: Config, name: str, differences: tuple[str, ...]) -> None:
+    try:
+        await manage(bus.connection, call, request)
+    except BusRefused as error:
+        raise LayoutDrift(name, (*differences, f"the server says: {error.description or error}")) from error
+
+
+async def _stream(bus: Bus, name: str) -> Config | None:
+    return await _config(bus, f"STREAM.INFO.{name}", STREAM_MISSING)
+
+
+async def _consumer(bus: Bus, spec: ConsumerSpec) -> Config | None:
+    return await _config(bus, f"CONSUMER.INFO.{spec.stream}.{spec.name}", CONSUMER_MISSING, STREAM_MISSING)
+
+
+async def _config(bus: Bus, call: str, *missing: int) -> Config | None:
+    try:
+        found: Config = (await manage(bus.connection, call))["config"]
+    except BusRefused as error:
+        if error.code in missing:
+            return None
+        raise
+    return found
+
+
+def _differences(wanted: Config, found: Config | None, *, ignored: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    if found is None:
+        return ("it is missing",)
+    # The server leaves out what is off.
+    return tuple(
+        f"{key} is {_shown(found.get(key))}, not {_shown(value)}"
+        for key, value in wanted.items()
+        if key not in ignored and (found.get(key) or False) != (value or False)
+    )
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value).decode() if value is not None else "not set"

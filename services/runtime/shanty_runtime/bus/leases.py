@@ -1,0 +1,251 @@
+"""Leases: who works on which thread. Losing one costs nothing but time, because the journal decides.
+
+A lease is a key with a time to live in a memory bucket. Its holder renews it; whoever finds it run out takes it over
+and learns from the trace it left that it was not given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+
+import msgspec
+
+from shanty_protocol.streams import LEASE_BUCKET
+from shanty_runtime.bus import jetstream
+from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.connection import Connection
+from shanty_runtime.bus.jetstream import EXPECT_SEQ, TTL, Taken, persist
+from shanty_runtime.errors import BusError
+
+logger = logging.getLogger("shanty.bus")
+
+STREAM = f"KV_{LEASE_BUCKET}"
+RENEWALS_PER_LEASE = 3
+MARGIN = 0.1
+"""The part of a lease its holder does not count on: clocks do not run at quite the same speed."""
+RELEASED_TTL_S = 1
+"""How long the trace of a lease that was given back stays: the shortest the server knows."""
+
+OPERATION = "KV-Operation"
+MARKER_REASON = "Nats-Marker-Reason"
+RAN_OUT = "MaxAge"
+
+MAX_TRACES = 1_000
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Somebody has the thread."""
+
+    holder: str
+
+
+class _Value(msgspec.Struct, frozen=True):
+    holder: str
+    token: str
+    """Different for every lease, so that a renewal whose ack was lost is known for our own."""
+
+
+_values = msgspec.json.Decoder(_Value)
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    """What a key has at the moment: a holder, or the trace of one."""
+
+    revision: int
+    value: _Value | None = None
+    ran_out: bool = False
+
+
+class Lease:
+    """Held while `held()` says so. `fence` grows from holder to holder while the bucket lives."""
+
+    def __init__(self, leases: Leases, key: str, value: _Value, revision: int, *, abandoned: bool) -> None:
+        self.key = key
+        self.fence = revision
+        self.abandoned = abandoned
+        """Whether the holder before this one vanished without giving it back."""
+        self.lost = asyncio.Event()
+        """Set once it is certain that this lease is over."""
+        self.value = value
+        self.revision = revision
+        self.until_s = 0.0
+        self.changing = asyncio.Lock()
+        self._leases = leases
+
+    def held(self) -> bool:
+        """Whether nobody else can have the thread right now. False while the server cannot be reached for long."""
+        return not self.lost.is_set() and time.monotonic() < self.until_s
+
+    async def release(self) -> None:
+        """Give it back, if it is still ours."""
+        await self._leases.release(self)
+
+    def abandon(self) -> None:
+        """Renew it no more: it runs out by itself, and the next holder finds it abandoned."""
+        self._leases.forget(self)
+
+
+class Leases:
+    """Takes leases, and renews all that are held by one task."""
+
+    def __init__(self, connection: Connection, lease_s: int) -> None:
+        self.lease_s = lease_s
+        self._connection = connection
+        self._held: set[Lease] = set()
+        self._traces: dict[str, int] = {}
+        """What keys that were given back here had last: the next holder is often we ourselves."""
+        self._renewing: asyncio.Task[None] | None = None
+        self._at_once = asyncio.Event()
+        connection.on_reconnect.append(self._at_once.set)
+
+    async def take(self, key: str, holder: str) -> Lease | Busy:
+        """Take the lease of `<agent>.<run>.<thread>`, or learn who has it. One round trip where nobody had it."""
+        value, began_s = _Value(holder, secrets.token_hex(8)), time.monotonic()
+        return await persist(f"taking the lease of {key}", lambda: self._take(key, value, began_s))
+
+    async def release(self, lease: Lease) -> None:
+        async with lease.changing:
+            if self._end(lease):
+                await self._give_back(lease)
+
+    def forget(self, lease: Lease) -> None:
+        self._end(lease)
+
+    async def stop(self) -> None:
+        """Renew no more. What is still held runs out."""
+        self._held.clear()
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+            self._renewing = None
+
+    # Taking
+
+    async def _take(self, key: str, value: _Value, began_s: float) -> Lease | Busy:
+        expected, abandoned = self._traces.pop(key, 0), False
+        backoff = Backoff(first_s=0.002, most_s=0.1)
+        while True:
+            sent_s = time.monotonic()
+            try:
+                revision = await self._put(key, value, expected)
+                return self._begin(key, value, revision, sent_s, abandoned=abandoned)
+            except Taken:
+                standing = await self._look(key)
+            if standing is None:
+                expected, abandoned = 0, False
+            elif standing.value is None:
+                expected, abandoned = standing.revision, standing.ran_out
+            elif standing.value == value:
+                # An earlier try had worked, and its ack was lost. When it was stored nobody knows.
+                self._at_once.set()
+                return self._begin(key, value, standing.revision, began_s, abandoned=abandoned)
+            else:
+                return Busy(standing.value.holder)
+            await backoff.pause()  # a replica that lags may have shown an old state
+
+    def _begin(self, key: str, value: _Value, revision: int, sent_s: float, *, abandoned: bool) -> Lease:
+        lease = Lease(self, key, value, revision, abandoned=abandoned)
+        lease.until_s = self._until_s(sent_s)
+        self._held.add(lease)
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._keep_renewing())
+        return lease
+
+    def _end(self, lease: Lease) -> bool:
+        """Whether the lease was counted as held until now."""
+        if lease not in self._held:
+            return False
+        self._held.remove(lease)
+        lease.until_s = 0.0
+        return True
+
+    async def _give_back(self, lease: Lease) -> None:
+        headers = {
+            OPERATION: "PURGE",
+            "Nats-Rollup": "sub",
+            EXPECT_SEQ: str(lease.revision),
+            TTL: f"{RELEASED_TTL_S}s",
+        }
+        try:
+            revision = await jetstream.publish(self._connection, _subject(lease.key), b"", headers)
+        except Taken:
+            logger.debug("the lease of %s was somebody else's already", lease.key)
+        except BusError as error:
+            logger.info("the lease of %s runs out by itself: %s", lease.key, error)
+        else:
+            self._traces[lease.key] = revision
+            if len(self._traces) > MAX_TRACES:
+                self._traces.pop(next(iter(self._traces)))
+
+    # Renewing
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.lease_s / RENEWALS_PER_LEASE):
+                    await self._at_once.wait()
+            self._at_once.clear()
+            await asyncio.gather(*(self._renew(lease) for lease in tuple(self._held)))
+
+    async def _renew(self, lease: Lease) -> None:
+        async with lease.changing:
+            if lease not in self._held:
+                return
+            try:
+                if not await self._extend(lease) and not await self._recover(lease):
+                    logger.warning("the lease of %s is lost", lease.key)
+                    self._end(lease)
+                    lease.lost.set()
+            except BusError as error:
+                logger.info("the lease of %s could not be renewed yet: %s", lease.key, error)
+
+    async def _extend(self, lease: Lease) -> bool:
+        sent_s = time.monotonic()
+        try:
+            lease.revision = await self._put(lease.key, lease.value, lease.revision)
+        except Taken:
+            return False
+        lease.until_s = self._until_s(sent_s)
+        return True
+
+    async def _recover(self, lease: Lease) -> bool:
+        """A renewal was refused: its key may be ours all the same, or free because the server lost its memory."""
+        standing = await self._look(lease.key)
+        if standing is None:
+            # Only while the lease cannot have run out: later somebody else may have had the thread, and be done.
+            if not lease.held():
+                return False
+            lease.revision = 0
+        elif standing.value == lease.value:
+            lease.revision = standing.revision
+        else:
+            return False
+        return await self._extend(lease)
+
+    def _until_s(self, sent_s: float) -> float:
+        """The server counts from when it stored the key, which is later than when we sent it."""
+        return sent_s + self.lease_s * (1 - MARGIN)
+
+    # The bucket
+
+    async def _put(self, key: str, value: _Value, expected: int) -> int:
+        headers = {EXPECT_SEQ: str(expected), TTL: f"{self.lease_s}s"}
+        data = msgspec.json.encode(value)
+        timeout_s = self.lease_s / RENEWALS_PER_LEASE
+        return await jetstream.publish(self._connection, _subject(key), data, headers, timeout_s=timeout_s)
+
+    async def _look(self, key: str) -> _Standing | None:
+        found = await jetstream.get(self._connection, STREAM, _subject(key))
+        if found is None:
+            return None
+        if not found.data:
+            return _Standing(found.seq, ran_out=found.headers.get(MARKER_REASON) == RAN_OUT)
+        return _Standing(found.seq, _values.decode(found.data))
+
+
+def _subject(key: str) -> str:
+    return f"$KV.{LEASE_BUCKET}.{key}"

@@ -1,0 +1,305 @@
+"""A standing pull: an agent's mail or timers, delivered as long as there is room for more in hand.
+
+One pull keeps one or a few requests waiting at the server. It notices when they are lost (a restart, a new leader, a
+heartbeat that did not come) and asks again. What it has delivered stays its own, however long the work takes: one
+task tells the server about all of it until each delivery is settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.connection import Connection, Incoming, Listening
+from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, authored, manage, persist
+from shanty_runtime.errors import BusError, BusRefused, BusUnavailable, LayoutDrift
+
+logger = logging.getLogger("shanty.bus")
+
+Kind = Literal["mail", "timers"]
+"""Which of an agent's two consumers."""
+
+EXPIRES_S = 30.0
+HEARTBEAT_S = 2.0
+SILENCE_S = 2.5 * HEARTBEAT_S
+"""A request that has not been heard of for so long is lost."""
+
+NANOSECONDS = 10**9
+HEARTBEAT = 100
+EXPIRED = 408
+TROUBLE_PAUSE_S = 0.1
+MAX_REQUESTS_REMEMBERED = 64
+
+
+class Delivery:
+    """A message that is ours to work on until it is settled: acked, put back, or given up."""
+
+    __slots__ = ("_pull", "copied", "data", "delivered", "headers", "reply", "seq", "settled", "subject")
+
+    def __init__(self, pull: Pull, message: Incoming) -> None:
+        self.subject = message.subject
+        self.data = message.data
+        self.headers = authored(message.headers)
+        self.delivered, self.seq = _metadata(message.reply)
+        self.settled = False
+        self.reply = message.reply
+        # A message the server wrote as an answer to somebody's request carries these, and only such a one does.
+        self.copied = "Nats-Stream" in message.headers or "Nats-Subject" in message.headers
+        self._pull = pull
+
+    async def ack(self) -> None:
+        await self._settle(b"+ACK")
+
+    async def nak(self, delay_s: float = 0.0) -> None:
+        """Have it delivered again, to anybody, after a while."""
+        if delay_s <= 0:
+            await self._settle(b"-NAK")
+        else:
+            await self._settle(b"-NAK " + msgspec.json.encode({"delay": int(delay_s * NANOSECONDS)}))
+
+    async def term(self, reason: str) -> None:
+        """Never have it delivered again; the server publishes the reason."""
+        await self._settle(b"+TERM " + reason.replace("\r", " ").replace("\n", " ").encode())
+
+    async def _settle(self, verdict: bytes) -> None:
+        if self.settled:
+            return
+        self.settled = True
+        await self._pull._settled(self, verdict)
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.subject} seq={self.seq} delivered={self.delivered} settled={self.settled}>"
+
+
+class Pull:
+    """Made by `Bus.pull`. `async for` gives deliveries until `close`; then what is in hand is still kept alive."""
+
+    def __init__(self, connection: Connection, stream: str, consumer: str, max_in_hand: int) -> None:
+        assert max_in_hand >= 1, "a pull needs room for one delivery"
+        self.stream = stream
+        self.consumer = consumer
+        self.max_in_hand = max_in_hand
+        self._connection = connection
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox = ""
+        self._listening: Listening | None = None
+        self._in_hand: dict[str, Delivery] = {}
+        self._ready: deque[Delivery] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._requested = 0
+        self._requests: dict[str, int] = {}
+        self._request_count = 0
+        self._newest_request_at = 0.0
+        self._heard_at = 0.0
+        self._trouble = False
+        self._backoff = Backoff(first_s=TROUBLE_PAUSE_S)
+        self._closed = False
+        self._error: BusError | None = None
+        self._ack_wait_s = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Returns when the first request is on its way. Raises LayoutDrift where there is no such consumer."""
+        self._ack_wait_s = await persist(f"looking up {self.stream}/{self.consumer}", self._look_up)
+        self._inbox = self._connection.new_inbox()
+        self._listening = await self._connection.listen(f"{self._inbox}.*", self._hear)
+        self._connection.watch_denial(self._subject, self._fail)
+        self._connection.on_reconnect.append(self._on_reconnect)
+        self._asking = asyncio.create_task(self._keep_asking())
+        self._keeping = asyncio.create_task(self._keep_in_hand())
+
+    async def close(self) -> None:
+        """Take no more. What was delivered but not handed out goes back at once; the rest is kept until settled."""
+        if self._closed:
+            return
+        self._closed = True
+        self._news.set()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+        if self._listening is not None:
+            await self._listening.stop()
+        self._connection.watch_denial(self._subject, None)
+        if self._on_reconnect in self._connection.on_reconnect:
+            self._connection.on_reconnect.remove(self._on_reconnect)
+        while self._ready:
+            await self._ready.popleft().nak()
+        self._rest()
+
+    async def release(self) -> None:
+        """Put back everything that is still in hand."""
+        for delivery in list(self._in_hand.values()):
+            await delivery.nak()
+        self._rest()
+
+    async def stop(self) -> None:
+        """Close, and keep nothing any more: what is in hand is delivered to somebody else after a while."""
+        await self.close()
+        self._in_hand.clear()
+        self._rest()
+        if self._keeping is not None:
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    def __aiter__(self) -> Pull:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        delivery = await self._take()
+        if delivery is None:
+            raise StopAsyncIteration
+        return delivery
+
+    async def next(self) -> Delivery:
+        """The next delivery, however long it takes. Raises BusUnavailable once the pull is closed."""
+        delivery = await self._take()
+        if delivery is None:
+            raise BusUnavailable(f"the pull on {self.stream}/{self.consumer} is closed")
+        return delivery
+
+    async def _take(self) -> Delivery | None:
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._closed:
+                return None
+            if self._ready and len(self._in_hand) - len(self._ready) < self.max_in_hand:
+                delivery = self._ready.popleft()
+                if not delivery.copied:
+                    return delivery
+                logger.error("%s was written by the server in somebody's name; it is put away", delivery.subject)
+                await delivery.term("written by the server, not by its author")
+            else:
+                self._news.clear()
+                await self._news.wait()
+
+    # Hearing
+
+    def _hear(self, message: Incoming) -> None:
+        self._heard_at = self._now()
+        if message.status == 0:
+            delivery = Delivery(self, message)
+            self._requested = max(0, self._requested - 1)
+            self._in_hand[message.reply] = delivery
+            self._ready.append(delivery)
+            self._backoff = Backoff(first_s=TROUBLE_PAUSE_S)
+            self._news.set()
+            if self._requested == 0:
+                self._room.set()
+        elif message.status != HEARTBEAT:
+            self._on_request_ended(message)
+
+    def _on_request_ended(self, message: Incoming) -> None:
+        """The server is done with a request before all it asked for was delivered."""
+        batch = self._requests.pop(message.subject, 0)
+        left = int(message.headers.get("Nats-Pending-Messages", batch))
+        self._requested = max(0, self._requested - left)
+        if message.status != EXPIRED:
+            logger.info("a pull on %s ended: %s %s", self.consumer, message.status, message.description)
+            self._trouble = True
+        self._room.set()
+
+    def _on_reconnect(self) -> None:
+        self._forget_requests()
+
+    def _forget_requests(self) -> None:
+        self._requested = 0
+        self._requests.clear()
+        self._room.set()
+
+    def _fail(self, error: BusError) -> None:
+        self._error = error
+        self._news.set()
+
+    # Asking
+
+    async def _keep_asking(self) -> None:
+        while self._error is None:
+            self._room.clear()
+            if self._trouble:
+                self._trouble = False
+                await asyncio.sleep(TROUBLE_PAUSE_S + self._backoff.next_s())
+            room = self.max_in_hand - len(self._in_hand) - self._requested
+            if self._connection.connected and (room >= (self.max_in_hand + 1) // 2 or room > 0 == self._requested):
+                await self._ask(room)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._room.wait()
+            if self._requested and self._connection.connected and self._is_lost():
+                logger.info("a pull on %s was not heard of any more; asking again", self.consumer)
+                self._forget_requests()
+
+    async def _ask(self, batch: int) -> None:
+        self._request_count += 1
+        reply = f"{self._inbox}.{self._request_count}"
+        self._requests[reply] = batch
+        self._requested += batch
+        self._newest_request_at = self._heard_at = self._now()
+        request = {
+            "batch": batch,
+            "expires": int(EXPIRES_S * NANOSECONDS),
+            "idle_heartbeat": int(HEARTBEAT_S * NANOSECONDS),
+        }
+        try:
+            await self._connection.publish(self._subject, msgspec.json.encode(request), reply=reply)
+        except BusUnavailable:
+            self._forget_requests()
+            self._trouble = True
+        if len(self._requests) > MAX_REQUESTS_REMEMBERED:
+            # Those that were delivered in full end without a word.
+            self._requests.pop(next(iter(self._requests)))
+
+    def _is_lost(self) -> bool:
+        now = self._now()
+        return now - self._heard_at > SILENCE_S or now - self._newest_request_at > EXPIRES_S + SILENCE_S
+
+    # Keeping
+
+    async def _keep_in_hand(self) -> None:
+        while True:
+            await asyncio.sleep(self._ack_wait_s / 3)
+            for reply in list(self._in_hand):
+                # Without a connection the message is delivered again later, and its reader finds it consumed.
+                with contextlib.suppress(BusUnavailable):
+                    await self._connection.publish(reply, b"+WPI")
+
+    async def _settled(self, delivery: Delivery, verdict: bytes) -> None:
+        self._in_hand.pop(delivery.reply, None)
+        self._room.set()
+        self._news.set()
+        try:
+            await self._connection.publish(delivery.reply, verdict)
+        except BusUnavailable as error:
+            logger.info("%s will be delivered again: %s", delivery.subject, error)
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._closed and not self._in_hand and self._keeping is not None:
+            self._keeping.cancel()
+
+    async def _look_up(self) -> float:
+        name = f"{self.stream}/{self.consumer}"
+        try:
+            found = await manage(self._connection, f"CONSUMER.INFO.{self.stream}.{self.consumer}")
+        except BusRefused as error:
+            if error.code in (CONSUMER_MISSING, STREAM_MISSING):
+                raise LayoutDrift(name, ("it is missing",)) from error
+            raise
+        return float(found["config"]["ack_wait"]) / NANOSECONDS
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _metadata(reply: str) -> tuple[int, int]:
+    """How often it was delivered, and its sequence: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<n>.<seq>…`."""
+    tokens = reply.split(".")
+    first = 4 if len(tokens) == 9 else 6
+    return int(tokens[first]), int(tokens[first + 1])

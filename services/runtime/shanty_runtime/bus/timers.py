@@ -1,0 +1,53 @@
+"""Durable timers: messages the server delivers later, to whichever replica is there then.
+
+A timer is a scheduled message in a stream of its own. Each has one address, and what is set there last holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from shanty_protocol import Timer, TimerAddress
+from shanty_protocol.codec import encode, message_headers
+from shanty_runtime.bus import jetstream
+from shanty_runtime.bus.connection import Connection
+from shanty_runtime.bus.jetstream import TTL, persist
+
+SCHEDULE = "Nats-Schedule"
+TARGET = "Nats-Schedule-Target"
+
+
+class Timers:
+    """Every call waits out an outage of the bus; cancel it to give up."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def set(self, address: TimerAddress, timer: Timer, at_ms: int, headers: Mapping[str, str] = {}) -> None:
+        """Have the timer sent at a time, in milliseconds since 1970; at once if that has passed.
+
+        It arrives a few tenths of a second late. Setting it again replaces it; once it was sent, it is sent again.
+        """
+        assert address.phase == "set", "a timer is set at its `set` address and arrives at its `due` address"
+        scheduled = {
+            **message_headers(timer),
+            **headers,
+            SCHEDULE: f"@at {_rfc3339(at_ms)}",
+            TARGET: TimerAddress("due", address.agent, address.run, address.thread, address.id).subject,
+        }
+        await self._store(address.subject, encode(timer), scheduled)
+
+    async def cancel(self, address: TimerAddress) -> None:
+        """Have it not sent. One that was sent already stays sent."""
+        assert address.phase == "set", "a timer is cancelled where it was set"
+        # A subject of this stream has one message: a plain one takes the place of the scheduled one, then expires.
+        await self._store(address.subject, b"", {TTL: "1s"})
+
+    async def _store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
+        await persist(f"setting {subject}", lambda: jetstream.publish(self._connection, subject, data, headers))
+
+
+def _rfc3339(at_ms: int) -> str:
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,111 @@
+"""One agent from its file: Markdown for one with a model, Python for one that is code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from shanty_protocol import Effort
+from shanty_runtime.team.definition import AgentDefinition, Role
+from shanty_runtime.team.fields import Fields, both_spellings
+from shanty_runtime.team.folder import Folder
+from shanty_runtime.team.modules import Modules
+from shanty_runtime.team.positions import Located
+from shanty_runtime.team.problems import advice, described
+from shanty_runtime.team.schemas import read_schema
+from shanty_runtime.team.toolbox import BUILT_IN, resolve_tools
+from shanty_runtime.tools.base import Tool
+
+FOLDER = "agents"
+MAX_TURNS = 10_000
+
+NOT_HONOURED = ("permission_mode", "skills", "mcp_servers", "hooks", "memory", "background", "isolation", "color")
+"""Fields of Claude Code's agents that are accepted, so that its files load unchanged, and do nothing here."""
+
+HONOURED = ("name", "description", "model", "tools", "disallowed_tools", "effort", "max_turns", "input", "output")
+SPELLINGS = both_spellings((*HONOURED, *NOT_HONOURED))
+EFFORTS = ("low", "medium", "high")
+
+
+class Agents:
+    """Reads the agents of one team."""
+
+    def __init__(self, folder: Folder, modules: Modules, own_tools: Mapping[str, Tool] | None) -> None:
+        self._folder = folder
+        self._modules = modules
+        self._own_tools = own_tools
+
+    def read(self, name: str, role: Role, named_at: Located) -> AgentDefinition | None:
+        """The agent that team.yaml names there; None and problems where it is wrong."""
+        files = [path for path in _files_of(name) if self._folder.has(path)]
+        if not files:
+            self._missing(name, named_at)
+            return None
+        for extra in files[1:]:
+            message = f"agent {name} also has the file {files[0]}"
+            self._folder.problems.add(extra, 1, 1, message, "keep one: .md for a model, .py for code")
+        if files[0].endswith(".md"):
+            return self._with_model(files[0], name, role)
+        return self._with_code(files[0], name, role)
+
+    def _missing(self, name: str, named_at: Located) -> None:
+        there_are = [file.rpartition(".")[0] for file in self._folder.names(FOLDER) if file.endswith((".md", ".py"))]
+        message = f"agent {name} has no file {FOLDER}/{name}.md or {FOLDER}/{name}.py"
+        self._folder.problems.add("team.yaml", named_at.line, named_at.column, message, advice(name, there_are))
+
+    def _with_model(self, path: str, name: str, role: Role) -> AgentDefinition | None:
+        read = self._folder.agent_file(path)
+        if read is None:
+            return None
+        settings, file = read
+        fields = Fields(self._folder.problems, path, settings, SPELLINGS)
+        fields.require("description", "say in a sentence what the agent is for: the lead reads it")
+        self._check_name(fields, name)
+        if not file.prompt:
+            hint = "write the agent's instructions after the front matter"
+            self._folder.problems.add(path, file.prompt_line, 1, "the prompt is empty", hint)
+        return AgentDefinition(
+            name=name,
+            description=fields.text("description"),
+            role=role,
+            prompt=file.prompt,
+            model=fields.text("model", "inherit"),
+            tools=resolve_tools(fields, self._own_tools),
+            effort=cast(Effort, fields.choice("effort", EFFORTS, "medium")),
+            max_turns=fields.whole("max_turns", None, low=1, high=MAX_TURNS),
+            input_schema=self._schema(fields, path, "input"),
+            output_schema=self._schema(fields, path, "output"),
+            not_honoured=tuple(written for key, written in fields.given() if key in NOT_HONOURED),
+        )
+
+    def _with_code(self, path: str, name: str, role: Role) -> AgentDefinition | None:
+        found = self._modules.handler(path)
+        if found is None:
+            return None
+        description, handler = found
+        return AgentDefinition(
+            name=name,
+            description=description,
+            role=role,
+            model="",
+            tools=(*BUILT_IN, *(self._own_tools or ())),
+            input_schema=handler.input_schema,
+            output_schema=handler.output_schema,
+            handler=handler,
+        )
+
+    def _check_name(self, fields: Fields, name: str) -> None:
+        given = fields.located("name")
+        if given is not None and given.value != name:
+            message = f"name: expected {name}, as the file is called, got {described(given.value)}"
+            fields.report(given, message, "rename the file or the agent, or leave the key out")
+
+    def _schema(self, fields: Fields, path: str, key: str) -> dict[str, object] | None:
+        given = fields.located(key)
+        return None if given is None else read_schema(self._folder, path, key, given)
+
+
+def _files_of(name: str) -> tuple[str, ...]:
+    """Where an agent may be written; Python files may be called as modules are, with `_` for `-`."""
+    stems = dict.fromkeys([name, name.replace("-", "_")])
+    return (f"{FOLDER}/{name}.md", *(f"{FOLDER}/{stem}.py" for stem in stems))

@@ -1,0 +1,94 @@
+"""What a team is once it has been read and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from shanty_protocol import Effort
+from shanty_runtime.agent.handler import Handler
+from shanty_runtime.errors import ConfigError
+from shanty_runtime.models.rehearsal import Rehearsal
+from shanty_runtime.tools.base import Tool
+
+Role = Literal["lead", "specialist"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is enforced in code, whatever a model says."""
+
+    max_turns: int = 40
+    """Model calls of one thread; an agent's own `max_turns` goes before it."""
+    max_threads: int = 1000
+    """Threads of one run, over its whole life."""
+    max_active_threads: int = 32
+    """Threads of one run that work at the same time."""
+    max_depth: int = 3
+    max_attempts: int = 5
+    """How often a thread is taken up again after its worker died."""
+    delegation_deadline_s: float = 1800.0
+    """How long a delegation may take that names no deadline of its own."""
+
+
+class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    description: str
+    """What the lead reads to decide whom to ask."""
+    role: Role
+    prompt: str = ""
+    model: str = "inherit"
+    """`inherit` takes the team's. Empty for an agent that is Python code."""
+    tools: tuple[str, ...] = ()
+    """Every tool it may call besides the control tools: built-in ones first, then those of tools.py."""
+    effort: Effort = "medium"
+    max_turns: int | None = None
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    handler: Handler | None = None
+    not_honoured: tuple[str, ...] = ()
+    """Fields of Claude Code's front matter that are understood and have no effect here."""
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    description: str = ""
+    goal: str = ""
+    """What a run is given when nobody says otherwise."""
+    folder: Path
+    lead: AgentDefinition
+    specialists: tuple[AgentDefinition, ...] = ()
+    tools: dict[str, Tool] = {}
+    """Those of tools.py; the built-in ones are `shanty_runtime.tools.files.WORKSPACE_TOOLS`."""
+    rehearsals: dict[str, Rehearsal] = {}
+    limits: Limits = Limits()
+    model: str = ""
+    """For agents that inherit; empty where the team names none."""
+
+    @property
+    def agents(self) -> tuple[AgentDefinition, ...]:
+        return (self.lead, *self.specialists)
+
+    def agent(self, name: str) -> AgentDefinition:
+        """The agent of that name. Raises ConfigError."""
+        for agent in self.agents:
+            if agent.name == name:
+                return agent
+        there_are = ", ".join(agent.name for agent in self.agents)
+        raise ConfigError(f"team {self.name} has no agent {name!r}; there are {there_are}")
+
+    def rehearsal_for(self, name: str) -> Rehearsal:
+        """The function that plays an agent. Raises ConfigError where there is none."""
+        agent = self.agent(name)
+        if name not in self.rehearsals:
+            raise ConfigError(
+                f"team {self.name} cannot be rehearsed: {self.folder / 'rehearsal.py'} has no function for {name}; "
+                f"add `def {rehearsal_name(agent.name)}(turn: Turn) -> Move`"
+            )
+        return self.rehearsals[name]
+
+
+def rehearsal_name(agent: str) -> str:
+    """The name of an agent's function in rehearsal.py."""
+    return agent.replace("-", "_")

@@ -1,0 +1,70 @@
+"""What has to be true of a finished run of the ledger team, whatever was killed while it went on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from support.crew import Crew
+
+from shanty_protocol import DelegationSent, MessageSent, ModelReplied, Outcome, ThreadReplied, ToolCalled
+from shanty_protocol.ids import LOG
+
+EFFECTS = ["book 13", "book 16", "book 3", "book 5", "book 8", "ring"]
+
+
+async def audit(crew: Crew, run: str, outcome: Outcome, ledger: Path, model_calls: Path) -> None:
+    assert (outcome.status, outcome.summary) == ("ok", "booked 29; counted 16")
+    every_effect_happened_once(run, ledger)
+    stored = await crew.entries(run)
+    seen: dict[str, Counter[int]] = {}
+    consumed: Counter[str] = Counter()
+    mails: set[str] = set()
+    intents: set[str] = set()
+    model_replies: dict[tuple[str, int], int] = {}
+    for one in stored:
+        address, entry = one.address, one.entry
+        seen.setdefault(f"{address.thread} {address.agent}", Counter())[address.n] += 1
+        consumed.update(entry.consumed)
+        if isinstance(entry, DelegationSent | MessageSent | ThreadReplied) and address.to != "cli":
+            mails.add(address.subject)
+        if isinstance(entry, ToolCalled):
+            intents.add(f"{address.run}.{address.thread}.{entry.call_id}")
+        if isinstance(entry, ModelReplied):
+            turn = sum(agent == address.agent for agent, _ in model_replies)
+            model_replies[address.agent, turn] = entry.at_ms
+        assert address.to != "dead", entry
+    for journal, places in seen.items():
+        assert sorted(places.elements()) == list(range(len(places))), f"journal {journal} has gaps or doubles"
+    assert set(consumed) == mails | {first for first in consumed if ".cli." in first}, "a mail was not taken in"
+    assert set(consumed.values()) == {1}, f"taken in twice: {[each for each, n in consumed.items() if n > 1]}"
+    every_effect_was_announced(run, ledger, intents)
+    no_finished_model_call_was_repeated(run, model_calls, model_replies)
+    replies = [one for one in stored if isinstance(one.entry, ThreadReplied)]
+    assert sorted((one.address.thread, one.address.to) for one in replies) == [
+        ("0", "cli"),
+        ("0-1", "lead"),
+        ("0-1", "lead"),
+        ("0-2", "lead"),
+    ]
+    assert LOG not in {one.address.to for one in replies}
+
+
+def every_effect_happened_once(run: str, ledger: Path) -> None:
+    lines = [line.split(" ", 1) for line in ledger.read_text().splitlines() if line.startswith(f"{run}.")]
+    assert sorted(what for _, what in lines) == EFFECTS
+    assert len({key for key, _ in lines}) == len(lines), "a key was used twice"
+
+
+def every_effect_was_announced(run: str, ledger: Path, intents: set[str]) -> None:
+    keys = {line.split(" ")[0] for line in ledger.read_text().splitlines() if line.startswith(f"{run}.")}
+    assert keys <= intents, f"effects nobody announced: {keys - intents}"
+
+
+def no_finished_model_call_was_repeated(run: str, model_calls: Path, replies: dict[tuple[str, int], int]) -> None:
+    """A call that began after its turn's reply was in the journal was paid for in vain."""
+    for line in model_calls.read_text().splitlines():
+        called_run, agent, turn, at_ms = line.split(" ")
+        if called_run == run:
+            journaled_at_ms = replies[agent, int(turn)]
+            assert int(at_ms) <= journaled_at_ms, f"turn {turn} of {agent} was played again after it was journaled"

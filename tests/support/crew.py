@@ -1,0 +1,138 @@
+"""A team as it runs in production, on one machine: a real nats-server, and one process for each replica."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from shanty_protocol import Brief, DelegationSent, Entry, EntryAddress, Outcome, ThreadReplied
+from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Stored, create_layout
+from shanty_runtime.team import Team, load_team
+
+TEAMS = Path(__file__).parent.parent / "teams"
+LEASE_S = 1
+
+
+class Replica:
+    """One process that plays one agent."""
+
+    def __init__(self, name: str, agent: str, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name, self.agent = name, agent
+        self.command, self.environment, self.log = command, environment, log
+        self.process = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(self.command, env=dict(self.environment), stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def respawn(self) -> None:
+        self.process = self._spawn()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+class Crew:
+    def __init__(self, team: Team, server: EmbeddedServer, bus: Bus, folder: Path, environment: dict[str, str]) -> None:
+        self.team, self.server, self.bus, self.folder = team, server, bus, folder
+        self.environment = environment
+        self.replicas: list[Replica] = []
+
+    def add(self, agent: str, **environment: str) -> Replica:
+        """One more replica of an agent."""
+        name = f"{agent}-{sum(each.agent == agent for each in self.replicas) + 1}"
+        module = "shanty_lead" if agent == self.team.lead.name else "shanty_specialist"
+        settings = {
+            "SHANTY_NATS_URL": self.server.url,
+            "SHANTY_TEAM": str(self.team.folder),
+            "SHANTY_AGENT": agent,
+            "SHANTY_MODEL": "rehearsal",
+            "SHANTY_REPLICA": name,
+            "SHANTY_LEASE_S": str(LEASE_S),
+            "SHANTY_HTTP_PORT": "0",
+        }
+        replica = Replica(
+            name,
+            agent,
+            [sys.executable, "-m", module],
+            {**os.environ, **self.environment, **settings, **environment},
+            self.folder / f"{name}.log",
+        )
+        self.replicas.append(replica)
+        return replica
+
+    async def ready(self) -> None:
+        """Every replica that was started is on the roster."""
+        wanted = {each.name for each in self.replicas}
+        await until(lambda: self._is_up(wanted), 30, f"replicas {sorted(wanted)} on the roster")
+
+    async def _is_up(self, wanted: set[str]) -> bool:
+        for replica in self.replicas:
+            assert replica.process.poll() is None, f"{replica.name} died:\n{replica.log.read_text()[-3000:]}"
+        return wanted <= {card.replica for card in await self.bus.roster.cards()}
+
+    async def start(self, run: str, objective: str = "go", traceparent: str = "") -> str:
+        """Give the team a goal. Returns the subject of the delegation."""
+        address = EntryAddress(self.team.lead.name, run, "request-1", "cli", 0)
+        now_ms = int(time.time() * 1000)
+        order = DelegationSent(at_ms=now_ms, by="test", to_thread="0", brief=Brief(objective=objective))
+        await self.bus.journals.append(address, order, {"traceparent": traceparent} if traceparent else {})
+        return address.subject
+
+    async def reply(self, run: str, within_s: float = 60) -> Outcome:
+        """The outcome of a run."""
+        async with asyncio.timeout(within_s):
+            async for stored in self.bus.feed.follow(run):
+                if stored.address.to == "cli" and isinstance(stored.entry, ThreadReplied):
+                    return stored.entry.outcome
+        raise AssertionError("a feed does not end by itself")
+
+    async def entries(self, run: str) -> list[Stored]:
+        return [stored async for stored in self.bus.journals.run_entries(run)]
+
+    async def journal(self, run: str, thread: str, agent: str) -> list[Entry]:
+        part = await self.bus.journals.read(run, thread, agent)
+        return [stored.entry for stored in part.entries]
+
+
+@asynccontextmanager
+async def crew(
+    team: str | Path, folder: Path, agents: Mapping[str, int], environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Crew]:
+    """A running team: `agents` says how many replicas of each."""
+    loaded = load_team(TEAMS / team)
+    async with EmbeddedServer(store_dir=folder / "nats") as server:
+        async with Bus(BusSettings(url=server.url, name="test", lease_s=LEASE_S)) as bus:
+            names = [agent.name for agent in loaded.agents]
+            await create_layout(bus, agents=names, ack_wait_s=LEASE_S)
+            running = Crew(loaded, server, bus, folder, dict(environment or {}))
+            try:
+                for agent, replicas in agents.items():
+                    for _ in range(replicas):
+                        running.add(agent)
+                await running.ready()
+                yield running
+            finally:
+                for replica in running.replicas:
+                    replica.kill()
+
+
+async def until(check: Callable[[], Awaitable[bool]], within_s: float, what: str) -> None:
+    """Ask again until it is so. For what no event tells."""
+    deadline = time.monotonic() + within_s
+    while not await check():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        await asyncio.sleep(0.02)
