@@ -21,7 +21,7 @@ from shanty_protocol.entries import (
     ToolCalled,
     ToolReturned,
 )
-from shanty_protocol.errors import CODES, ProtocolError
+from shanty_protocol.errors import CODES, ProtocolError, UnwritableMessage
 from shanty_protocol.live import LiveEvent, StepStarted, TextStreamed
 from shanty_protocol.parts import Brief, Effort, FileRef, FileVersion, Outcome, Status, Usage
 from shanty_protocol.subjects import (
@@ -75,5 +75,6 @@ __all__ = [
     "TimerFired",
     "ToolCalled",
     "ToolReturned",
+    "UnwritableMessage",
     "Usage",
 ]

@@ -19,14 +19,12 @@ import msgspec
 from shanty_protocol import headers
 from shanty_protocol.cards import Card
 from shanty_protocol.entries import Entry
-from shanty_protocol.errors import ProtocolError
+from shanty_protocol.errors import ProtocolError, UnwritableMessage
 from shanty_protocol.live import LiveEvent
 from shanty_protocol.parts import FileVersion
 from shanty_protocol.timers import Timer
 
 PROTOCOL_VERSION = 1
-MAX_DETAIL_LENGTH = 300
-"""An error's detail quotes what was received; this keeps it fit for a log line and for a dead letter."""
 
 T = TypeVar("T")
 
@@ -79,14 +77,13 @@ class _Channel(Generic[T]):
             raise self.explained(data, error) from error
 
     def explained(self, data: bytes, error: Exception) -> ProtocolError:
-        detail = str(error)[:MAX_DETAIL_LENGTH]
         try:
             kind = _tagged.decode(data).kind
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return ProtocolError("invalid_message", detail)
+            return ProtocolError("invalid_message", str(error))
         if kind not in self.kinds:
-            return ProtocolError("unknown_kind", kind[:80])
-        return ProtocolError("invalid_message", f"{kind}: {detail}")
+            return ProtocolError("unknown_kind", kind)
+        return ProtocolError("invalid_message", f"{kind}: {error}")
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -100,13 +97,12 @@ _file_versions: _Channel[FileVersion] = _Channel(FileVersion)
 def encode(message: Message) -> bytes:
     """The message's bytes: the same message always gives the same bytes.
 
-    Raises ProtocolError for what has no JSON form, such as the lone surrogate that a model's arguments may hold.
+    Raises UnwritableMessage for what has no JSON form, such as a lone surrogate in the arguments a model chose.
     """
     try:
         return _encoder.encode(message)
     except (msgspec.EncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        detail = str(error)[:MAX_DETAIL_LENGTH]
-        raise ProtocolError("invalid_message", f"{kind_of(message)} cannot be written: {detail}") from error
+        raise UnwritableMessage(kind_of(message), str(error)) from error
 
 
 def kind_of(message: Message) -> str:
@@ -140,7 +136,7 @@ def decode_file_version(data: bytes, received: Mapping[str, str] | None = None) 
 def _check_version(received: Mapping[str, str]) -> None:
     version = received.get(headers.VERSION, "1")
     if not _VERSION.fullmatch(version):
-        raise ProtocolError("invalid_message", f"header {headers.VERSION} is {version[:40]!r}, not a number from 1")
+        raise ProtocolError("invalid_message", f"header {headers.VERSION} is {version!r}, not a number from 1")
     # Compared by length first: a number of a thousand digits is not worth converting.
     if len(version) > 9 or int(version) > PROTOCOL_VERSION:
-        raise ProtocolError("unsupported_version", f"version {version[:9]}, this side speaks {PROTOCOL_VERSION}")
+        raise ProtocolError("unsupported_version", f"version {version[:20]}, this side speaks {PROTOCOL_VERSION}")

@@ -5,6 +5,8 @@ A code never changes its meaning and is never reused. New codes may appear: trea
 
 from __future__ import annotations
 
+MAX_DETAIL_LENGTH = 300
+
 CODES: dict[str, str] = {
     "invalid_message": "the bytes are not a message of this protocol",
     "unknown_kind": "the message has a kind this version does not know",
@@ -22,9 +24,19 @@ CODES: dict[str, str] = {
 
 
 class ProtocolError(ValueError):
-    """What was received, or is about to be sent, is not what this protocol allows. `code` is one of CODES."""
+    """What was received is not what this protocol allows. `code` is one of CODES."""
 
     def __init__(self, code: str, detail: str) -> None:
         assert code in CODES, f"{code} is not a code of this protocol"
-        self.code, self.detail = code, detail
-        super().__init__(f"{CODES[code]}: {detail}")
+        self.code = code
+        # It quotes what was received, which may be a megabyte; a log line and a dead letter want less.
+        self.detail = detail[:MAX_DETAIL_LENGTH]
+        super().__init__(f"{CODES[code]}: {self.detail}")
+
+
+class UnwritableMessage(ValueError):
+    """A message has no JSON form. Not a ProtocolError: nothing was received, the fault is on this side."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind, self.reason = kind, reason
+        super().__init__(f"{kind} cannot be written: {reason}")

@@ -32,14 +32,14 @@ def checked(kind: str, value: str) -> str:
     if not _ID.fullmatch(value) or len(value) > MAX_ID_LENGTH:
         raise ProtocolError(
             "invalid_message",
-            f"{kind} {value[:MAX_ID_LENGTH]!r} is not of the form [a-z0-9-]+ with at most {MAX_ID_LENGTH} characters",
+            f"{kind} is not of the form [a-z0-9-]+ with at most {MAX_ID_LENGTH} characters: {value!r}",
         )
     return value
 
 
 def checked_lane(lane: str) -> str:
     if not _LANE.fullmatch(lane):
-        raise ProtocolError("invalid_message", f"lane {lane[:MAX_ID_LENGTH]!r} is not a number without leading zeros")
+        raise ProtocolError("invalid_message", f"lane {lane!r} is not a number without leading zeros")
     return lane
 
 

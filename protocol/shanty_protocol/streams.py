@@ -45,11 +45,12 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BucketSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A key-value bucket whose keys may carry a time to live."""
+    """A key-value bucket whose keys may carry a time to live, and whose loss costs nothing but time."""
 
     name: str
     description: str
     storage: Literal["file", "memory"]
+    persist_mode: Literal["default", "async"]
     num_replicas: int = 1
 
 
@@ -121,21 +122,23 @@ def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30
 
 
 def buckets(*, num_replicas: int = 1) -> tuple[BucketSpec, ...]:
-    """A lost lease costs nothing, because the journal decides: it lives in memory. So does a card."""
-    return (
-        BucketSpec(
-            name=LEASE_BUCKET,
-            description="who works on which thread",
-            storage="memory",
+    """Leases and cards. A lost lease costs nothing, because the journal decides; nor does a lost card.
+
+    Replicas keep them in memory. A server that is alone keeps them in a file it does not wait for: it would forget a
+    memory stream when it restarts, the stream itself and not only what was in it.
+    """
+
+    def bucket(name: str, description: str) -> BucketSpec:
+        alone = num_replicas == 1
+        return BucketSpec(
+            name=name,
+            description=description,
+            storage="file" if alone else "memory",
+            persist_mode="async" if alone else "default",
             num_replicas=num_replicas,
-        ),
-        BucketSpec(
-            name=ROSTER_BUCKET,
-            description="which agents are up",
-            storage="memory",
-            num_replicas=num_replicas,
-        ),
-    )
+        )
+
+    return bucket(LEASE_BUCKET, "who works on which thread"), bucket(ROSTER_BUCKET, "which agents are up")
 
 
 def agent_consumers(lane: str, agent: str, *, ack_wait_s: float = 15.0) -> tuple[ConsumerSpec, ...]:

@@ -96,7 +96,7 @@ class ChunkAddress(msgspec.Struct, frozen=True):
     @property
     def subject(self) -> str:
         if not _DIGEST.fullmatch(self.digest):
-            raise ProtocolError("invalid_message", f"{self.digest[:80]!r} is not a SHA-256 digest in hexadecimal")
+            raise ProtocolError("invalid_message", f"{self.digest!r} is not a SHA-256 digest in hexadecimal")
         return f"{_files(self.run, checked('agent', self.agent))}.chunk.{self.digest}.{_checked_number(self.index)}"
 
 
@@ -126,9 +126,9 @@ def parse(subject: str) -> Address:
         case ["shanty", _, to, run, thread, agent, n]:
             address = EntryAddress(to, run, thread, agent, _number(n))
         case _:
-            raise ProtocolError("invalid_message", f"{subject[:200]!r} is not a subject of this protocol")
+            raise ProtocolError("invalid_message", f"{subject!r} is not a subject of this protocol")
     if address.subject != subject:
-        raise ProtocolError("invalid_message", f"{subject[:200]!r} is not a subject of this protocol")
+        raise ProtocolError("invalid_message", f"{subject!r} is not a subject of this protocol")
     return address
 
 
@@ -138,7 +138,7 @@ def parse_entry(subject: str) -> EntryAddress:
         subject = "shanty." + subject.removeprefix("shanty.feed.")
     address = parse(subject)
     if not isinstance(address, EntryAddress):
-        raise ProtocolError("invalid_message", f"{subject[:200]!r} is not the subject of an entry")
+        raise ProtocolError("invalid_message", f"{subject!r} is not the subject of an entry")
     return address
 
 
@@ -192,7 +192,7 @@ def path_token(path: str) -> str:
     try:
         data = path.encode()
     except UnicodeEncodeError as error:
-        raise ProtocolError("invalid_message", f"the path {path[:80]!r} is not valid Unicode") from error
+        raise ProtocolError("invalid_message", f"the path {path!r} is not valid Unicode") from error
     if not data or len(data) > MAX_PATH_BYTES:
         raise ProtocolError("invalid_message", f"a path has 1 to {MAX_PATH_BYTES} bytes, this one {len(data)}")
     return base64.b32encode(data).decode().rstrip("=").lower()
@@ -203,9 +203,9 @@ def path_of(token: str) -> str:
     try:
         path = base64.b32decode(token.upper() + "=" * (-len(token) % 8)).decode()
     except ValueError as error:
-        raise ProtocolError("invalid_message", f"{token[:80]!r} is not a path in base32") from error
+        raise ProtocolError("invalid_message", f"{token!r} is not a path in base32") from error
     if path_token(path) != token:
-        raise ProtocolError("invalid_message", f"{token[:80]!r} is not the token of the path {path[:80]!r}")
+        raise ProtocolError("invalid_message", f"{token!r} is not the token of the path {path!r}")
     return path
 
 
@@ -227,5 +227,5 @@ def _checked_number(number: int) -> int:
 
 def _number(text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise ProtocolError("invalid_message", f"{text[:80]!r} is not a number from 0 to {MAX_NUMBER}")
+        raise ProtocolError("invalid_message", f"{text!r} is not a number from 0 to {MAX_NUMBER}")
     return int(text)

@@ -30,11 +30,12 @@ PARENTS = {
     ("counter", "execute_tool book"): {("counter", "invoke_agent counter")},
     ("counter", f"publish {ENTRY}"): {("counter", "invoke_agent counter")},
 }
-"""Every kind of span a run of the ledger team has, by service, and whose child it may be."""
+"""Every kind of span a run of the ledger team has, by agent, and whose child it may be."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     service: str
+    agent: str
     name: str
     trace_id: str
     span_id: str
@@ -69,8 +70,11 @@ class Receiver:
             named = {each.key: each.value.string_value for each in resource.resource.attributes}
             for scope in resource.scope_spans:
                 for span in scope.spans:
+                    attributes = {each.key: each.value.string_value for each in span.attributes}
                     self.spans[span.span_id.hex()] = Span(
                         service=named["service.name"],
+                        # A workflow is nobody's: it is the team's, played by its lead.
+                        agent=attributes.get("gen_ai.agent.name", "lead"),
                         name=span.name,
                         trace_id=span.trace_id.hex(),
                         span_id=span.span_id.hex(),
@@ -81,7 +85,7 @@ class Receiver:
     def edge(self, span: Span) -> tuple[tuple[str, str], tuple[str, str]]:
         parent = self.spans.get(span.parent_id)
         root = ("test", "root") if span.parent_id == ROOT_ID else ("nobody", span.parent_id)
-        return (span.service, span.name), (parent.service, parent.name) if parent else root
+        return (span.agent, span.name), (parent.agent, parent.name) if parent else root
 
 
 @pytest.fixture
@@ -114,6 +118,11 @@ async def test_a_run_over_three_processes_is_one_trace_with_the_right_parent_eve
         for replica in running.replicas:
             assert replica.stop() == 0
     assert {span.trace_id for span in receiver.spans.values()} == {TRACE_ID}
+    assert {(span.service, span.agent) for span in receiver.spans.values()} == {
+        ("lead", "lead"),
+        ("specialist", "clerk"),
+        ("specialist", "counter"),
+    }
     edges = {receiver.edge(span) for span in receiver.spans.values()}
     assert edges == {(child, parent) for child, parents in PARENTS.items() for parent in parents}
 

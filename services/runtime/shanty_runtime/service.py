@@ -41,7 +41,7 @@ def run_service(name: str) -> int:
     except (ConfigError, TeamError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USAGE
-    tracing = telemetry.configure(definition.name, settings.replica)
+    tracing = telemetry.configure(name, settings.replica)
     try:
         _runner().run(_serve(settings, team, definition))
     except ShantyError as error:

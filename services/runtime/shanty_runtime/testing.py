@@ -34,21 +34,25 @@ async def nats_server(store_dir: Path | None = None, *, extra: str = "") -> Asyn
         yield server
 
 
-def bus_settings(server: EmbeddedServer) -> BusSettings:
+def bus_settings(server: EmbeddedServer | EmbeddedCluster) -> BusSettings:
     """Settings with a short lease, so that tests need not wait long for one to run out."""
     return BusSettings(url=server.url, lease_s=SHORT_LEASE_S, request_timeout_s=2.0)
 
 
 @contextlib.asynccontextmanager
 async def nats_bus(
-    server: EmbeddedServer | None = None, *, agents: Sequence[str] = AGENTS, ack_wait_s: float = SHORT_ACK_WAIT_S
+    server: EmbeddedServer | EmbeddedCluster | None = None,
+    *,
+    agents: Sequence[str] = AGENTS,
+    ack_wait_s: float = SHORT_ACK_WAIT_S,
+    num_replicas: int = 1,
 ) -> AsyncIterator[Bus]:
     """A connected bus whose layout has these agents; on a server of its own unless one is given."""
     async with contextlib.AsyncExitStack() as stack:
         if server is None:
             server = await stack.enter_async_context(nats_server())
         bus = await stack.enter_async_context(Bus(bus_settings(server)))
-        await create_layout(bus, agents=agents, ack_wait_s=ack_wait_s, max_bytes=2**30)
+        await create_layout(bus, agents=agents, ack_wait_s=ack_wait_s, num_replicas=num_replicas, max_bytes=2**30)
         yield bus
 
 

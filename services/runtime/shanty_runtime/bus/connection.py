@@ -23,6 +23,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -82,6 +83,7 @@ class Connection:
     async def open(self) -> None:
         if self._client.opened and not self._client.closing:
             return
+        _check_key_files(self.settings)
         self._client = _Client(self)
         self._client.opened = True
         self._login_refused = asyncio.get_running_loop().create_future()
@@ -105,7 +107,7 @@ class Connection:
     async def close(self) -> None:
         """Write out what is buffered, then hang up. Requests still in flight fail."""
         client = self._client
-        if client.closing or not client.opened:
+        if client.closing or client._flush_queue is None:  # closed before, or never connected
             return
         client.closing = True
         with contextlib.suppress(BusUnavailable):
@@ -268,8 +270,6 @@ class Connection:
 
     async def _connect(self) -> None:
         settings = self.settings
-        if settings.creds or settings.nkey_seed_file:
-            _require_nkeys()
         try:
             await self._client.connect(
                 [url.strip() for url in settings.url.split(",")],
@@ -477,6 +477,10 @@ def translated(what: str, error: Exception) -> BusError:
             return BusUnavailable(f"{what}: {str(error).removeprefix('nats: ') or type(error).__name__}")
 
 
-def _require_nkeys() -> None:
-    if importlib.util.find_spec("nkeys") is None:
+def _check_key_files(settings: BusSettings) -> None:
+    files = [name for name in (settings.creds, settings.nkey_seed_file) if name]
+    for name in files:
+        if not Path(name).is_file():
+            raise ConfigError(f"{name} is not there; it should hold the key to log in to NATS with")
+    if files and importlib.util.find_spec("nkeys") is None:
         raise ConfigError("logging in with a key or a credentials file needs the Python package nkeys")

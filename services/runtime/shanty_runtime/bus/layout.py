@@ -73,8 +73,11 @@ async def create_layout(
 async def check_layout(bus: Bus, lanes: Sequence[str], agents: Sequence[str]) -> None:
     """Raises LayoutDrift that names every difference between the server and what this version needs."""
     drifted: list[tuple[str, tuple[str, ...]]] = []
-    for name, wanted in _stream_configs(lanes, 1, DEFAULT_MAX_BYTES):
+    for name, alone in _stream_configs(lanes, 1, DEFAULT_MAX_BYTES):
         found = await _stream(bus, name)
+        # What a bucket needs depends on how many replicas there are, and that is the operators' choice.
+        num_replicas = 1 if found is None else found["num_replicas"]
+        wanted = alone if num_replicas == 1 else dict(_stream_configs(lanes, num_replicas, DEFAULT_MAX_BYTES))[name]
         if differences := _differences(wanted, found, ignored=CHOSEN_BY_OPERATORS):
             drifted.append((name, differences))
     for lane in lanes:
@@ -117,7 +120,7 @@ def stream_config(spec: StreamSpec) -> Config:
 
 def bucket_config(spec: BucketSpec) -> Config:
     """A key-value bucket is a stream with these settings; its keys may carry a time to live."""
-    return {
+    config: Config = {
         "name": f"KV_{spec.name}",
         "description": spec.description,
         "subjects": [f"$KV.{spec.name}.>"],
@@ -132,6 +135,9 @@ def bucket_config(spec: BucketSpec) -> Config:
         "subject_delete_marker_ttl": MARKER_TTL_S * NANOSECONDS,
         "num_replicas": spec.num_replicas,
     }
+    if spec.persist_mode == "async":
+        config["persist_mode"] = "async"
+    return config
 
 
 def consumer_config(spec: ConsumerSpec) -> Config:

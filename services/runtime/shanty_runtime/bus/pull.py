@@ -89,7 +89,7 @@ class Pull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = ""
         self._listening: Listening | None = None
-        self._in_hand: dict[str, Delivery] = {}
+        self._in_hand: dict[int, Delivery] = {}
         self._ready: deque[Delivery] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -185,16 +185,23 @@ class Pull:
     def _hear(self, message: Incoming) -> None:
         self._heard_at = self._now()
         if message.status == 0:
-            delivery = Delivery(self, message)
             self._requested = max(0, self._requested - 1)
-            self._in_hand[message.reply] = delivery
-            self._ready.append(delivery)
+            self._receive(Delivery(self, message))
             self._backoff = Backoff(first_s=TROUBLE_PAUSE_S)
             self._news.set()
             if self._requested == 0:
                 self._room.set()
         elif message.status != HEARTBEAT:
             self._on_request_ended(message)
+
+    def _receive(self, delivery: Delivery) -> None:
+        known = self._in_hand.get(delivery.seq)
+        if known is not None:
+            # A server that crashed has forgotten what it delivered. It is still ours, by its new delivery.
+            known.reply, known.delivered = delivery.reply, max(known.delivered, delivery.delivered)
+            return
+        self._in_hand[delivery.seq] = delivery
+        self._ready.append(delivery)
 
     def _on_request_ended(self, message: Incoming) -> None:
         """The server is done with a request before all it asked for was delivered."""
@@ -265,13 +272,14 @@ class Pull:
     async def _keep_in_hand(self) -> None:
         while True:
             await asyncio.sleep(self._ack_wait_s / 3)
-            for reply in list(self._in_hand):
+            for delivery in list(self._in_hand.values()):
                 # Without a connection the message is delivered again later, and its reader finds it consumed.
                 with contextlib.suppress(BusUnavailable):
-                    await self._connection.publish(reply, b"+WPI")
+                    await self._connection.publish(delivery.reply, b"+WPI")
 
     async def _settled(self, delivery: Delivery, verdict: bytes) -> None:
-        self._in_hand.pop(delivery.reply, None)
+        if self._in_hand.get(delivery.seq) is delivery:
+            del self._in_hand[delivery.seq]
         self._room.set()
         self._news.set()
         try:

@@ -16,7 +16,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from opentelemetry.trace import SpanContext
 
 from shanty_protocol import (
     Entry,
@@ -32,14 +31,15 @@ from shanty_protocol import (
     TimerFired,
     ToolCalled,
     ToolReturned,
+    UnwritableMessage,
 )
 from shanty_protocol.ids import LOG
 from shanty_protocol.timers import DUE
 from shanty_runtime.agent.context import model_request
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Busy, Delivery, Lease, Stored
-from shanty_runtime.errors import Fenced, ModelError
-from shanty_runtime.telemetry import inject, log_context, span_context_of
+from shanty_runtime.errors import Fenced, ModelError, PayloadTooLarge
+from shanty_runtime.telemetry import SpanContext, inject, log_context, span_context_of
 from shanty_runtime.telemetry import spans as telemetry
 from shanty_runtime.thread.decide import (
     AskModel,
@@ -249,33 +249,30 @@ class Activation:
     # Steps
 
     async def _ask_model(self) -> None:
+        """One model call. It is in the journal once it is complete, and nothing of it is acted on before."""
         model = self.profile.model
         assert model is not None, "an agent without a handler has a model"
         request = model_request(self.profile, self.state.request_messages())
         await self._show("model", model.name)
-        with telemetry.model_span(self.profile.agent, self.run_id, model.name) as span:
-            try:
+        try:
+            with telemetry.model_span(self.profile.agent, self.run_id, model.name) as span:
                 reply = await model.reply(request)
-            except ModelError as error:
-                logger.warning("a model call of %s failed: %s", self.lease_key, error)
-                span.failed("model_failed")
-                failed = Outcome(status="failed", code="model_failed", summary=str(error))
-                due = reply_to_opener(self.state, self.stamp(), failed, answers=self.state.newest)
-                await self.write((Draft(due.to, due.entry),))
-                return
-            span.model_replied(model=reply.model, stop_reason=reply.stop_reason, usage=reply.usage)
-        stamp = self.stamp()
-        entry = ModelReplied(
-            at_ms=stamp.at_ms,
-            by=stamp.by,
-            fence=stamp.fence,
-            blocks=reply.blocks,
-            stop_reason=reply.stop_reason,
-            model=reply.model,
-            usage=reply.usage,
-            refused=refusals(self.state, reply.blocks),
-        )
-        await self.write((Draft(LOG, entry),))
+                span.model_replied(model=reply.model, stop_reason=reply.stop_reason, usage=reply.usage)
+            stamp = self.stamp()
+            entry = ModelReplied(
+                at_ms=stamp.at_ms,
+                by=stamp.by,
+                fence=stamp.fence,
+                blocks=reply.blocks,
+                stop_reason=reply.stop_reason,
+                model=reply.model,
+                usage=reply.usage,
+                refused=refusals(self.state, reply.blocks),
+            )
+            await self.write((Draft(LOG, entry),))
+        except (ModelError, UnwritableMessage, PayloadTooLarge) as error:
+            logger.warning("a model call of %s failed: %s", self.lease_key, error)
+            await self._answer(Outcome(status="failed", code="model_failed", summary=str(error)))
 
     async def _run_calls(self, calls: Sequence[Call]) -> None:
         """Make calls side by side. What has an effect is announced in the journal first."""
@@ -349,7 +346,7 @@ class Activation:
             fence=stamp.fence,
             call_id=call.id,
             name=call.name,
-            content=UNKNOWN_OUTCOME if result is None else shortened(result.content),
+            content=UNKNOWN_OUTCOME if result is None else writable(result.content),
             status="unknown" if result is None else "error" if result.is_error else "ok",
             files=() if result is None else result.files,
         )
@@ -359,6 +356,13 @@ class Activation:
         """Run the Python handler from its start; steps that had returned are not repeated."""
         outcome = await run_handler(self, mail)
         opener = mail if mail is not None and mail.subject not in self.state.consumed else None
+        try:
+            await self._answer(outcome, opener)
+        except (UnwritableMessage, PayloadTooLarge) as error:
+            await self._answer(Outcome(status="failed", code="handler_failed", summary=str(error)), opener)
+
+    async def _answer(self, outcome: Outcome, opener: Received | None = None) -> None:
+        """Reply to all that the opener has sent so far."""
         answers = self.state.newest if opener is None else opener.subject
         due = reply_to_opener(self.state, self.stamp(), outcome, answers=answers, opener=opener)
         await self.write((Draft(due.to, due.entry),))
@@ -440,7 +444,9 @@ async def _first_error_wins() -> AsyncIterator[asyncio.TaskGroup]:
         raise errors.exceptions[0] from None
 
 
-def shortened(content: str) -> str:
+def writable(content: str) -> str:
+    """A tool's text as it can be journaled: not too long, and in UTF-8."""
+    content = content.encode(errors="replace").decode()
     if len(content) <= MAX_RESULT_CHARACTERS:
         return content
     cut = len(content) - MAX_RESULT_CHARACTERS

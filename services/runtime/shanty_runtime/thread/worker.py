@@ -103,7 +103,9 @@ class Worker:
 
     async def _take(self, delivery: Delivery) -> None:
         if delivery.copied:
-            await self._put_away(delivery, "wrong_recipient", "the server wrote it as the answer to somebody's request")
+            await self._put_away(
+                delivery, "wrong_recipient", "the server wrote it as the answer to somebody's request"
+            )
             return
         try:
             address = parse_entry(delivery.subject)

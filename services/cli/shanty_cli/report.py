@@ -1,0 +1,64 @@
+"""A run as one JSON object, and as the words that end a watched run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from shanty_cli.text import at, clean, duration, one_line, plural, size
+from shanty_cli.view import RunView
+
+
+def report(view: RunView) -> dict[str, Any]:
+    """What programs are given. Fields are only ever added."""
+    outcome = view.outcome
+    return {
+        "run": view.run,
+        "status": view.status,
+        "summary": "" if outcome is None else outcome.summary,
+        "result": None if outcome is None else outcome.result,
+        "files": [] if outcome is None else [msgspec.to_builtins(file) for file in outcome.files],
+        "threads": [
+            {
+                "thread": thread.thread,
+                "agent": thread.agent,
+                "status": thread.status,
+                "turns": thread.turns,
+                "tool_calls": thread.tool_calls,
+                "replicas": list(thread.replicas),
+            }
+            for thread in view.in_order
+        ],
+        "usage": {field: getattr(view.usage, field) for field in view.usage.__struct_fields__},
+        "started_at": at(view.started_at_ms),
+        "finished_at": at(view.ended_at_ms),
+    }
+
+
+def ending(view: RunView) -> RenderableType:
+    """The last words about a run that has replied: what came out, and where to read more."""
+    assert view.outcome is not None, "only a run that has replied has an ending"
+    outcome, usage = view.outcome, view.usage
+    parts = [
+        Text(f"{view.status} in {duration(view.ended_at_ms - view.started_at_ms)}", style="bold"),
+        Text(clean(outcome.summary)),
+    ]
+    if outcome.code:
+        parts.append(Text(f"reason: {one_line(outcome.code)}"))
+    parts += [
+        Text(f"  {one_line(file.path)}  version {file.version}, {size(file.size_bytes)}") for file in outcome.files
+    ]
+    tokens_in = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+    parts.append(
+        Text(
+            f"{plural(len(view.threads), 'thread')}, {tokens_in} tokens in, {usage.output_tokens} tokens out",
+            style="dim",
+        )
+    )
+    if outcome.files:
+        parts.append(Text(f"read more: shanty files get {view.run} {one_line(outcome.files[0].path)}"))
+    parts.append(Text(f"every step: shanty runs journal {view.run}"))
+    return Group(*parts)

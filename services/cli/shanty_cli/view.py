@@ -1,0 +1,318 @@
+"""What people are shown of a run: its entries folded into a tree of threads. No clock, no bus, no terminal.
+
+`apply` takes one stored entry into the view and tells what happened, in words. `note` takes in a live event, which
+changes only what a thread does right now. Entries may come in any order that keeps each journal's own, and a view of
+a run that is over is the same as one that was watched.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shanty_cli.text import one_line
+from shanty_protocol import (
+    DelegationSent,
+    Entry,
+    EntryAddress,
+    LiveAddress,
+    LiveEvent,
+    MailReceived,
+    MailRejected,
+    MessageSent,
+    ModelReplied,
+    Outcome,
+    ReplyReceived,
+    Status,
+    StepStarted,
+    ThreadFailed,
+    ThreadOpened,
+    ThreadReplied,
+    ThreadTakenOver,
+    TimerFired,
+    ToolCalled,
+    ToolReturned,
+    Usage,
+)
+from shanty_protocol.ids import ROOT_THREAD, depth, is_agent_thread
+
+ThreadStatus = Literal["sent", "working", "waiting"] | Status
+RunStatus = Literal["running", "completed", "partial", "failed", "cancelled"]
+HappeningKind = Literal[
+    "started",
+    "delegated",
+    "opened",
+    "model",
+    "tool",
+    "progress",
+    "follow_up",
+    "taken_over",
+    "replied",
+    "late",
+    "gave_up",
+    "rejected",
+]
+
+RUN_STATUS: dict[Status, RunStatus] = {"ok": "completed", "partial": "partial", "cancelled": "cancelled"}
+"""How a run ended, by how its lead replied; whatever is not here is `failed`."""
+
+
+class Takeover(msgspec.Struct, frozen=True):
+    """One worker went on where another had vanished."""
+
+    at_ms: int
+    before: str
+    after: str
+
+
+class ThreadView(msgspec.Struct, kw_only=True):
+    thread: str
+    agent: str
+    label: str = ""
+    status: ThreadStatus = "sent"
+    doing: str = ""
+    progress: str = ""
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+    turns: int = 0
+    tool_calls: int = 0
+    entries: int = 0
+    replicas: list[str] = []
+    """Who wrote its entries, in the order in which they first did."""
+    writer: str = ""
+    """Who wrote its newest entry."""
+    takeovers: list[Takeover] = []
+    outcome: Outcome | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.outcome is not None
+
+    @property
+    def depth(self) -> int:
+        return depth(self.thread)
+
+
+class RunView(msgspec.Struct, kw_only=True):
+    run: str
+    goal: str = ""
+    asker: tuple[str, str] = ("", "")
+    """Agent and thread of whoever started the run."""
+    lead: str = ""
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+    newest_at_ms: int = 0
+    outcome: Outcome | None = None
+    usage: Usage = Usage()
+    threads: dict[str, ThreadView] = {}
+    entries: int = 0
+    unreadable: int = 0
+
+    @property
+    def status(self) -> RunStatus:
+        return "running" if self.outcome is None else RUN_STATUS.get(self.outcome.status, "failed")
+
+    @property
+    def in_order(self) -> list[ThreadView]:
+        """The threads as a tree is read: each one followed by those it opened."""
+        return sorted(self.threads.values(), key=lambda each: [int(part) for part in each.thread.split("-")])
+
+
+class Happening(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person who watches wants to know. The text is on one line and fit for a terminal."""
+
+    at_ms: int
+    thread: str
+    agent: str
+    kind: HappeningKind
+    text: str
+
+
+def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening, ...]:
+    """Take one entry into the view, and say what happened."""
+    view.entries += 1
+    view.newest_at_ms = max(view.newest_at_ms, entry.at_ms)
+    if not is_agent_thread(address.thread):
+        return _from_outside(view, address, entry)
+    thread = _thread(view, address.thread, address.agent)
+    _note_writer(thread, entry)
+    match entry:
+        case ThreadOpened():
+            thread.status, thread.doing = "working", "reads its brief"
+            return (_happening(thread, entry, "opened", f"started by {thread.writer}"),)
+        case ThreadTakenOver():
+            return _taken_over(thread, entry)
+        case ModelReplied():
+            return _model_replied(thread, entry)
+        case ToolCalled():
+            thread.status, thread.doing = "working", one_line(entry.name, 60)
+        case ToolReturned():
+            return _tool_returned(thread, entry)
+        case DelegationSent():
+            return _delegated(view, address, entry)
+        case MessageSent():
+            return _message_sent(view, thread, address, entry)
+        case ThreadReplied():
+            return _replied(view, thread, address, entry)
+        case ReplyReceived() | MailReceived():
+            thread.status, thread.doing = "working", "reads its mail"
+        case TimerFired():
+            return _deadline_passed(view, thread, entry)
+        case ThreadFailed():
+            return (_happening(thread, entry, "gave_up", f"given up: {one_line(entry.reason)}"),)
+        case MailRejected():
+            return (_rejected(address, entry),)
+    return ()
+
+
+def note(view: RunView, address: LiveAddress, event: LiveEvent) -> None:
+    """Take in what a thread does right now."""
+    thread = view.threads.get(address.thread)
+    if thread is None or thread.over or not isinstance(event, StepStarted):
+        return
+    thread.status = "working"
+    thread.doing = "thinks" if event.step == "model" else one_line(event.name, 60)
+
+
+def note_unreadable(view: RunView) -> None:
+    """An entry that this version cannot read. It is counted, so that nobody takes the view for complete."""
+    view.unreadable += 1
+
+
+def _thread(view: RunView, thread: str, agent: str) -> ThreadView:
+    known = view.threads.get(thread)
+    if known is None:
+        known = view.threads[thread] = ThreadView(thread=thread, agent=agent)
+    return known
+
+
+def _note_writer(thread: ThreadView, entry: Entry) -> None:
+    thread.entries += 1
+    thread.started_at_ms = thread.started_at_ms or entry.at_ms
+    writer = one_line(entry.by, 60)
+    if writer and not isinstance(entry, ThreadTakenOver):
+        thread.writer = writer
+    if writer and writer not in thread.replicas:
+        thread.replicas.append(writer)
+
+
+def _from_outside(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening, ...]:
+    """People, gateways and other services: whoever opens thread 0 is who the run answers to."""
+    match entry:
+        case DelegationSent() if entry.to_thread == ROOT_THREAD and not view.lead:
+            view.goal, view.lead = entry.brief.objective, address.to
+            view.asker, view.started_at_ms = (address.agent, address.thread), entry.at_ms
+            lead = _thread(view, ROOT_THREAD, address.to)
+            lead.started_at_ms = entry.at_ms
+            return (_happening(lead, entry, "started", one_line(entry.brief.objective)),)
+        case MessageSent() if (receiver := view.threads.get(entry.to_thread)) is not None:
+            if entry.to_thread == ROOT_THREAD:
+                view.outcome, view.ended_at_ms = None, 0
+            _asked_again(receiver)
+            return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)
+        case MailRejected():
+            return (_rejected(address, entry),)
+        case _:
+            return ()
+
+
+def _taken_over(thread: ThreadView, entry: ThreadTakenOver) -> tuple[Happening, ...]:
+    takeover = Takeover(entry.at_ms, thread.writer, one_line(entry.by, 60))
+    thread.takeovers.append(takeover)
+    thread.writer = takeover.after
+    thread.status, thread.doing = "working", "goes on where it was left"
+    before = takeover.before or "a worker that wrote nothing"
+    return (_happening(thread, entry, "taken_over", f"taken over by {takeover.after} from {before}"),)
+
+
+def _model_replied(thread: ThreadView, entry: ModelReplied) -> tuple[Happening, ...]:
+    thread.turns += 1
+    names = [str(block.get("name", "")) for block in entry.blocks if block.get("type") == "tool_use"]
+    waits = "wait_for_replies" in names
+    thread.status = "waiting" if waits else "working"
+    thread.doing = "waits for replies" if waits else one_line(listed(names), 60) or "speaks"
+    return (_happening(thread, entry, "model", one_line(listed(names)) or "said its last word"),)
+
+
+def listed(names: list[str]) -> str:
+    """Names in the order they came, each once, with how often: `delegate ×4, wait_for_replies`."""
+    return ", ".join(
+        name if names.count(name) == 1 else f"{name} ×{names.count(name)}" for name in dict.fromkeys(names)
+    )
+
+
+def _tool_returned(thread: ThreadView, entry: ToolReturned) -> tuple[Happening, ...]:
+    thread.tool_calls += 1
+    thread.status, thread.doing = "working", one_line(f"read {entry.name}", 60)
+    name = one_line(entry.name, 60)
+    match entry.status:
+        case "ok":
+            return (_happening(thread, entry, "tool", f"{name} returned"),)
+        case "error":
+            return (_happening(thread, entry, "tool", f"{name} failed: {one_line(entry.content)}"),)
+        case "unknown":
+            return (_happening(thread, entry, "tool", f"{name}: nobody knows whether it was carried out"),)
+
+
+def _delegated(view: RunView, address: EntryAddress, entry: DelegationSent) -> tuple[Happening, ...]:
+    if not is_agent_thread(entry.to_thread):
+        return ()  # no agent's engine writes that
+    child = _thread(view, entry.to_thread, address.to)
+    child.label = one_line(entry.brief.label or entry.brief.objective, 80)
+    child.started_at_ms = entry.at_ms
+    return (_happening(child, entry, "delegated", child.label),)
+
+
+def _message_sent(
+    view: RunView, thread: ThreadView, address: EntryAddress, entry: MessageSent
+) -> tuple[Happening, ...]:
+    if entry.purpose == "progress":
+        share = "" if entry.percent is None else f"{entry.percent} %: "
+        thread.progress = one_line(f"{share}{entry.text}")
+        return (_happening(thread, entry, "progress", thread.progress),)
+    receiver = view.threads.get(entry.to_thread)
+    if receiver is None:
+        return ()
+    _asked_again(receiver)
+    return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)
+
+
+def _asked_again(thread: ThreadView) -> None:
+    if thread.over:
+        thread.outcome, thread.ended_at_ms = None, 0
+        thread.status, thread.doing = "sent", ""
+
+
+def _replied(view: RunView, thread: ThreadView, address: EntryAddress, entry: ThreadReplied) -> tuple[Happening, ...]:
+    thread.outcome, thread.status = entry.outcome, entry.outcome.status
+    thread.ended_at_ms = entry.at_ms
+    thread.doing = thread.progress = ""
+    if thread.thread == ROOT_THREAD and (address.to, entry.to_thread) == view.asker:
+        view.outcome, view.usage, view.ended_at_ms = entry.outcome, entry.usage, entry.at_ms
+    said = f"{entry.outcome.status}: {one_line(entry.outcome.summary)}" if entry.outcome.summary else ""
+    return (_happening(thread, entry, "replied", said or entry.outcome.status),)
+
+
+def _deadline_passed(view: RunView, thread: ThreadView, entry: TimerFired) -> tuple[Happening, ...]:
+    happenings = [_happening(thread, entry, "late", "a deadline has passed")]
+    for name in entry.unstarted:
+        late = view.threads.get(name)
+        if late is not None and not late.over:
+            late.status, late.doing, late.ended_at_ms = "unreachable", "", entry.at_ms
+            happenings.append(_happening(late, entry, "late", "nobody has started on it"))
+    return tuple(happenings)
+
+
+def _rejected(address: EntryAddress, entry: MailRejected) -> Happening:
+    return Happening(
+        at_ms=entry.at_ms,
+        thread=address.thread,
+        agent=address.agent,
+        kind="rejected",
+        text=f"a mail was put away: {entry.code}: {one_line(entry.reason)}",
+    )
+
+
+def _happening(thread: ThreadView, entry: Entry, kind: HappeningKind, text: str) -> Happening:
+    return Happening(at_ms=entry.at_ms, thread=thread.thread, agent=thread.agent, kind=kind, text=text)

@@ -1,0 +1,326 @@
+"""The bytes of version 1. A file under protocol/golden/v1 never changes: journals hold such bytes for months."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import pytest
+
+from shanty_protocol import (
+    AgentCard,
+    AgentDraining,
+    Brief,
+    DelegationSent,
+    FileRef,
+    FileVersion,
+    MailReceived,
+    MailRejected,
+    MessageSent,
+    ModelReplied,
+    Outcome,
+    ProtocolError,
+    ReplyReceived,
+    StepStarted,
+    TextStreamed,
+    ThreadDue,
+    ThreadFailed,
+    ThreadOpened,
+    ThreadReplied,
+    ThreadTakenOver,
+    TimerFired,
+    ToolCalled,
+    ToolReturned,
+    Usage,
+    codec,
+    headers,
+)
+from shanty_protocol.schema import schemas
+
+GOLDEN = Path(__file__).parents[3] / "protocol" / "golden" / "v1"
+
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+BURSTS = FileRef(path="findings/bursts.json", version=2, digest=DIGEST, size_bytes=1843)
+SPENT = Usage(input_tokens=1200, output_tokens=310, cache_read_tokens=5400, cache_write_tokens=900)
+
+EXAMPLES: tuple[codec.Message, ...] = (
+    DelegationSent(
+        at_ms=1_795_000_000_123,
+        by="lead-7c9d",
+        fence=41,
+        to_thread="0-1",
+        after="shanty.0.logs.0-7f3a.0.lead.2",
+        call_id="toolu_01A09q90qw90lq917835lq9",
+        brief=Brief(
+            objective="Find out when the error rate of the API rose, and which requests it hit first.",
+            input={"path": "logs/api.log", "since": "2026-11-20T14:00:00Z"},
+            expected_output="The bursts, with their beginning, their end and the endpoint.",
+            guidance="Compare with the hour before.",
+            boundaries="Do not look for the cause.",
+            effort="high",
+            files=("logs/api.log",),
+            label="error bursts — api",
+            deadline_s=600.0,
+        ),
+    ),
+    MessageSent(
+        at_ms=1_795_000_090_000,
+        by="lead-7c9d",
+        fence=41,
+        to_thread="0-1",
+        after="shanty.0.logs.0-7f3a.0.lead.3",
+        purpose="follow_up",
+        text="Is the same burst in the log of the gateway?",
+        percent=40,
+        call_id="toolu_01B",
+    ),
+    ThreadReplied(
+        at_ms=1_795_000_060_500,
+        by="logs-5f2b",
+        fence=77,
+        consumed=("shanty.0.logs.0-7f3a.0.lead.3",),
+        to_thread="0",
+        after="shanty.0.lead.0-7f3a.0-1.logs.2",
+        answers="shanty.0.logs.0-7f3a.0.lead.3",
+        outcome=Outcome(
+            status="partial",
+            summary="One burst from 14:31:07 to 14:38:50, all of it on POST /orders.",
+            result={"bursts": [{"from": "14:31:07", "to": "14:38:50", "endpoint": "POST /orders", "errors": 1804}]},
+            files=(BURSTS,),
+            code="turn_limit",
+        ),
+        usage=SPENT,
+    ),
+    ThreadOpened(at_ms=1_795_000_001_000, by="logs-5f2b", fence=77, consumed=("shanty.0.logs.0-7f3a.0.lead.3",)),
+    ThreadTakenOver(at_ms=1_795_000_031_000, by="logs-91aa", fence=79),
+    MailReceived(at_ms=1_795_000_091_000, by="logs-91aa", fence=79, consumed=("shanty.0.logs.0-7f3a.0.lead.5",)),
+    ReplyReceived(at_ms=1_795_000_061_000, by="lead-7c9d", fence=41, consumed=("shanty.0.lead.0-7f3a.0-1.logs.4",)),
+    ModelReplied(
+        at_ms=1_795_000_009_000,
+        by="logs-5f2b",
+        fence=77,
+        blocks=(
+            {"type": "text", "text": "The log is large; I mine it first."},
+            {"type": "tool_use", "id": "toolu_01C", "name": "mine_logs", "input": {"path": "logs/api.log", "top": 5}},
+        ),
+        stop_reason="tool_use",
+        model="claude-sonnet-5",
+        usage=SPENT,
+        refused={"toolu_01D": "You may have 32 threads at once; 32 are open. Wait for replies first."},
+    ),
+    ToolCalled(
+        at_ms=1_795_000_009_100,
+        by="logs-5f2b",
+        fence=77,
+        call_id="toolu_01C",
+        name="page_on_call",
+        arguments={"who": "payments", "urgency": 2, "reason": None},
+    ),
+    ToolReturned(
+        at_ms=1_795_000_012_000,
+        by="logs-5f2b",
+        fence=77,
+        call_id="toolu_01C",
+        name="page_on_call",
+        content='{"paged":true}',
+        status="unknown",
+        files=(BURSTS,),
+    ),
+    TimerFired(
+        at_ms=1_795_000_600_123,
+        by="lead-7c9d",
+        fence=43,
+        consumed=("shanty.timer.0.due.lead.0-7f3a.0.due",),
+        unstarted=("0-2",),
+    ),
+    ThreadFailed(
+        at_ms=1_795_000_700_000,
+        by="logs-91aa",
+        fence=83,
+        code="crash_loop",
+        reason="every worker that took the thread died: 5 of 5",
+    ),
+    MailRejected(
+        at_ms=1_795_000_700_500,
+        by="logs-91aa",
+        mail="shanty.0.logs.0-7f3a.0.lead.9",
+        code="unknown_kind",
+        reason="the message has a kind this version does not know: budget.granted",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    ThreadDue(at_ms=1_795_000_600_000),
+    StepStarted(agent="logs", replica="logs-5f2b", step="tool", name="mine_logs", at_ms=1_795_000_009_100),
+    TextStreamed(agent="lead", text="The orders failed because ", offset=128),
+    AgentCard(
+        agent="logs",
+        replica="logs-5f2b",
+        role="specialist",
+        description="Finds bursts and their beginnings in log files.",
+        team="incident",
+        model="claude-sonnet-5",
+        tools=("mine_logs", "read_file"),
+        input_schema={"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+        output_schema={"type": "object", "properties": {"bursts": {"type": "array"}}},
+        started_at_ms=1_794_999_000_000,
+        threads_active=3,
+        threads_max=16,
+    ),
+    AgentDraining(agent="logs", replica="logs-5f2b"),
+    FileVersion(
+        path=BURSTS.path,
+        version=BURSTS.version,
+        digest=BURSTS.digest,
+        size_bytes=BURSTS.size_bytes,
+        agent="logs",
+        thread="0-1",
+        key="0-7f3a.0-1.toolu_01E",
+        at_ms=1_795_000_020_000,
+    ),
+)
+
+DECODERS = {
+    "entries": codec.decode_entry,
+    "timers": codec.decode_timer,
+    "live": codec.decode_live,
+    "cards": codec.decode_card,
+    "files": codec.decode_file_version,
+}
+CHANNEL_OF = {kind: name for name, channel in codec.CHANNELS.items() for kind in codec.kinds_of(channel)}
+
+each_example = pytest.mark.parametrize("example", EXAMPLES, ids=codec.kind_of)
+
+
+def decode(data: bytes, kind: str, received: dict[str, str] | None = None) -> codec.Message:
+    return DECODERS[CHANNEL_OF[kind]](data, received)
+
+
+def golden(example: codec.Message) -> bytes:
+    path = GOLDEN / f"{codec.kind_of(example)}.json"
+    assert path.exists(), f"{path.name} is missing; a new kind gets its golden file: {codec.encode(example)!r}"
+    return path.read_bytes()
+
+
+@each_example
+def test_golden_bytes_decode_to_the_same_message_and_encode_to_the_same_bytes(example: codec.Message) -> None:
+    data = golden(example)
+    assert decode(data, codec.kind_of(example), codec.message_headers(example)) == example
+    assert codec.encode(example) == data
+
+
+def test_every_kind_has_a_golden_file_and_every_golden_file_a_kind() -> None:
+    kinds = set(CHANNEL_OF)
+    assert {codec.kind_of(example) for example in EXAMPLES} == kinds
+    assert {path.name for path in GOLDEN.iterdir()} == {f"{kind}.json" for kind in kinds}
+
+
+def test_a_kind_belongs_to_one_channel() -> None:
+    assert sum(len(codec.kinds_of(channel)) for channel in codec.CHANNELS.values()) == len(CHANNEL_OF)
+    assert set(DECODERS) == set(codec.CHANNELS)
+
+
+@each_example
+def test_the_golden_files_set_every_field(example: codec.Message) -> None:
+    """So that a renamed field or a changed default shows in them; two fields keep what they are born with."""
+    told = set(msgspec.json.decode(golden(example))) - {"kind"}
+    untold = set(type(example).__struct_fields__) - told
+    assert untold <= {"consumed", "protocol_version", "fence"}
+
+
+@each_example
+def test_the_headers_say_the_kind_the_body_says(example: codec.Message) -> None:
+    said = codec.message_headers(example)
+    assert said == {headers.KIND: msgspec.json.decode(golden(example))["kind"], headers.VERSION: "1"}
+
+
+@each_example
+def test_fields_of_a_newer_sender_are_ignored_at_every_depth(example: codec.Message) -> None:
+    known = msgspec.json.decode(golden(example))
+    newer = msgspec.json.encode(with_future_fields(known, type(example)))
+    assert b"field_of_the_future" in newer
+    assert decode(newer, codec.kind_of(example)) == example
+
+
+def with_future_fields(value: Any, struct: Any) -> Any:
+    """The same object with a field more, and so in the Structs it is made of; free-form objects stay as they are."""
+    extended: dict[str, Any] = {"field_of_the_future": {"deep": [1, None, "x"]}, **value}
+    for field in msgspec.structs.fields(struct):
+        part = next((part for part in PARTS if str(part.__name__) in str(field.type)), None)
+        if field.encode_name in value and part is not None:
+            inner = value[field.encode_name]
+            several = isinstance(inner, list)
+            changed = [with_future_fields(each, part) for each in (inner if several else [inner])]
+            extended[field.encode_name] = changed if several else changed[0]
+    return extended
+
+
+PARTS = (Brief, Outcome, Usage, FileRef)
+
+
+@each_example
+def test_a_kind_of_the_future_is_unknown_kind(example: codec.Message) -> None:
+    kind = codec.kind_of(example)
+    newer = {**msgspec.json.decode(golden(example)), "kind": "kind.of_the_future"}
+    with pytest.raises(ProtocolError) as caught:
+        decode(msgspec.json.encode(newer), kind)
+    assert (caught.value.code, caught.value.detail) == ("unknown_kind", "kind.of_the_future")
+
+
+@each_example
+def test_a_message_of_another_channel_is_unknown_kind(example: codec.Message) -> None:
+    for name, decoder in DECODERS.items():
+        if name != CHANNEL_OF[codec.kind_of(example)]:
+            with pytest.raises(ProtocolError) as caught:
+                decoder(golden(example))
+            assert caught.value.code == "unknown_kind"
+
+
+@each_example
+def test_a_message_of_a_newer_major_version_is_unsupported(example: codec.Message) -> None:
+    newer = {**codec.message_headers(example), headers.VERSION: str(codec.PROTOCOL_VERSION + 1)}
+    with pytest.raises(ProtocolError) as caught:
+        decode(golden(example), codec.kind_of(example), newer)
+    assert caught.value.code == "unsupported_version"
+
+
+@each_example
+def test_a_required_field_less_is_invalid(example: codec.Message) -> None:
+    known = msgspec.json.decode(golden(example))
+    for field in msgspec.structs.fields(type(example)):
+        if field.required:
+            less = {name: value for name, value in known.items() if name != field.encode_name}
+            with pytest.raises(ProtocolError) as caught:
+                decode(msgspec.json.encode(less), codec.kind_of(example))
+            assert caught.value.code == "invalid_message"
+            assert f"`{field.encode_name}`" in caught.value.detail
+
+
+@each_example
+def test_golden_bytes_validate_against_their_schema_and_no_other(example: codec.Message) -> None:
+    value = msgspec.json.decode(golden(example))
+    fitting = {name for name, validator in VALIDATORS.items() if validator.is_valid(value)}
+    assert fitting == {f"{CHANNEL_OF[codec.kind_of(example)]}.json"}
+
+
+@each_example
+def test_the_schema_wants_what_the_decoder_wants(example: codec.Message) -> None:
+    """Take a field away, or make it a wrong type: both say no, or both say yes."""
+    kind = codec.kind_of(example)
+    validator = VALIDATORS[f"{CHANNEL_OF[kind]}.json"]
+    known = msgspec.json.decode(golden(example))
+    changed = [{**known, name: wrong} for name in known for wrong in (None, True, 1, "x", [], [1], {}, {"a": 1})]
+    changed += [{other: value for other, value in known.items() if other != name} for name in known]
+    for value in changed:
+        assert validator.is_valid(value) is decodes(msgspec.json.encode(value), kind), value
+
+
+def decodes(data: bytes, kind: str) -> bool:
+    try:
+        decode(data, kind)
+    except ProtocolError:
+        return False
+    return True
+
+
+VALIDATORS = {name: jsonschema_rs.Draft202012Validator(msgspec.json.decode(text)) for name, text in schemas().items()}
