@@ -15,12 +15,14 @@
     │   ├── FileMissing
     │   └── EditConflict            somebody else wrote a newer version first
     ├── ToolError                   a tool says what went wrong, in words for the model
-    └── ModelError                  a model call failed; `retryable` says whether to try again
+    └── ModelError                  a model call failed; `kind` says why
 
 A message says what, where and how to mend it, and is built from the fields.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -132,9 +134,25 @@ class ToolError(ShantyError):
     """Raise this in a tool: its sentence becomes the error result the model reads."""
 
 
-class ModelError(ShantyError):
-    """A model call failed. `retryable` says whether the same call may succeed later."""
+ModelFailure = Literal[
+    "rate_limited", "overloaded", "transient", "spend_limit", "configuration", "too_large", "invalid"
+]
+"""Why a model call gave no reply.
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
-        self.retryable = retryable
+    rate_limited   wait `retry_after_s`; not counted as an attempt
+    overloaded     the provider is busy: back off
+    transient      a connection or stream broke, or the provider failed: back off, a few times
+    spend_limit    a spending cap was reached: never retried by itself
+    configuration  key, model name or account are wrong: every call will fail until somebody mends it
+    too_large      the request is larger than the model takes: it has to be made smaller first
+    invalid        the request is wrong in some other way, or the reply cannot be read: not retried
+"""
+
+
+class ModelError(ShantyError):
+    """A model call failed; `kind` says why, and with that whether to try again."""
+
+    def __init__(self, message: str, *, kind: ModelFailure = "invalid", retry_after_s: float | None = None) -> None:
+        self.kind: ModelFailure = kind
+        self.retry_after_s = retry_after_s
         super().__init__(message)

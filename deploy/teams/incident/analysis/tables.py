@@ -151,7 +151,7 @@ def item(text: str, start: int, end: int, value: dict[str, Any]) -> Item:
     begin = text.rfind("\n", 0, start) + 1
     stop = text.find("\n", end)
     lines = text[begin : stop if stop >= 0 else len(text)].split("\n")
-    texts = [each for each in value.values() if isinstance(each, str)]
+    texts = [each for each in value.values() if isinstance(each, str) and parse_time(each) is None]
     longest = max(texts, key=len, default="")
     needle = json.dumps(longest)[1:-1]
     raw = json.dumps(longest, ensure_ascii=False)[1:-1]
