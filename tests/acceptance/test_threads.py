@@ -11,7 +11,6 @@ from shanty_protocol import (
     Brief,
     DelegationSent,
     EntryAddress,
-    MailReceived,
     MailRejected,
     ModelReplied,
     ThreadReplied,
@@ -42,8 +41,9 @@ async def test_a_follow_up_is_answered_by_another_replica_with_the_context_of_th
         outcome = await running.reply("0-r")
         assert outcome.summary == "booked 29; counted 16"
         entries = await running.journal("0-r", "0-1", "clerk")
-        after = [entry for entry in entries[entries.index(next(e for e in entries if isinstance(e, MailReceived))) :]]
-        assert {entry.by for entry in entries if entry not in after} == {first.name}
+        first_turn_ends = next(n for n, entry in enumerate(entries) if isinstance(entry, ThreadReplied)) + 1
+        before, after = entries[:first_turn_ends], entries[first_turn_ends:]
+        assert {entry.by for entry in before} == {first.name}
         assert {entry.by for entry in after} == {second.name}
         # What was booked in the first turn is not booked again: the second replica knew it.
         booked = [block["input"] for entry in after if isinstance(entry, ModelReplied) for block in entry.blocks]

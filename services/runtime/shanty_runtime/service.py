@@ -79,8 +79,13 @@ async def _serve(settings: Settings, team: Team, definition: AgentDefinition) ->
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopped.set)
-    async with AgentService(settings, team, definition):
-        await stopped.wait()
+    async with AgentService(settings, team, definition) as service:
+        waiting = [asyncio.create_task(stopped.wait()), asyncio.create_task(service.worker.run())]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        for task in done:
+            task.result()
         logger.info("%s is draining", definition.name)
 
 

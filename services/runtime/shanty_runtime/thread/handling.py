@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,21 +12,20 @@ from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
+from shanty_runtime.thread.calls import announce, run_call
 from shanty_runtime.thread.decide import Draft, Received
+from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.state import Call
 from shanty_runtime.tools.base import Tool
-
-if TYPE_CHECKING:
-    from shanty_runtime.thread.activation import Activation
 
 logger = logging.getLogger("shanty.thread")
 
 
-async def run_handler(activation: Activation, mail: Received | None) -> Outcome:
+async def run_handler(held: HeldThread, mail: Received | None) -> Outcome:
     """What the handler answers. `mail` is the delegation, until an entry of the journal has named it."""
-    handler = activation.profile.handler
+    handler = held.profile.handler
     assert handler is not None
-    context = HandlerContext(activation, mail)
+    context = HandlerContext(held, mail)
     given = context.brief.input or {}
     if problem := problems_with(given, handler.input_schema):
         return Outcome(status="refused", code="invalid_input", summary=problem)
@@ -36,32 +35,32 @@ async def run_handler(activation: Activation, mail: Received | None) -> Outcome:
         raise
     except Exception as error:
         # A handler's exception is its answer: what fails by itself fails the second time too.
-        logger.exception("the handler of %s failed", activation.profile.agent)
+        logger.exception("the handler of %s failed", held.profile.agent)
         return Outcome(status="failed", code="handler_failed", summary=f"{type(error).__name__}: {error}")
     result = None if value is None else msgspec.to_builtins(value)
-    return Outcome(status="ok", result=result, files=tuple(activation.state.files.values()))
+    return Outcome(status="ok", result=result, files=tuple(held.state.files.values()))
 
 
 class HandlerContext:
     """Implements `agent.handler.Context`. Steps are known by their order: the third call is `step-3` in every run."""
 
-    def __init__(self, activation: Activation, mail: Received | None) -> None:
-        self._activation = activation
+    def __init__(self, held: HeldThread, mail: Received | None) -> None:
+        self._held = held
         self._mail = mail
         self._opening = asyncio.Lock()
         self._steps = 0
-        self.run, self.thread = activation.run_id, activation.thread
-        brief = activation.state.brief
+        self.run, self.thread = held.state.run, held.state.thread
+        brief = held.state.brief
         if mail is not None:
             assert isinstance(mail.entry, DelegationSent)
             brief = mail.entry.brief
         assert brief is not None
         self.brief = brief
-        self.workspace = activation.workspace(f"{self.run}.{self.thread}.handler")
+        self.workspace = held.workspace(f"{self.run}.{self.thread}.handler")
 
     async def call(self, tool: Tool, arguments: msgspec.Struct) -> Any:
-        activation, call_id = self._activation, self._next_step()
-        call = activation.state.calls.get(call_id)
+        held, call_id = self._held, self._next_step()
+        call = held.state.calls.get(call_id)
         if call is not None and call.name != tool.name:
             raise ToolError(
                 f"{call_id} was {call.name} before the crash and is {tool.name} now: "
@@ -72,9 +71,9 @@ class HandlerContext:
             call = call or Call(id=call_id, name=tool.name, arguments=msgspec.to_builtins(arguments))
             await self._open()
             if not recovered and tool.effect != "read":
-                await activation.announce([call], {tool.name: tool})
-            await activation.run_call(call, tool, recovered=recovered)
-            call = activation.state.calls[call_id]
+                await announce(held, [call], {tool.name: tool})
+            await run_call(held, call, tool, recovered=recovered)
+            call = held.state.calls[call_id]
         if call.status != "ok":
             raise ToolError(call.content)
         try:
@@ -83,34 +82,34 @@ class HandlerContext:
             return call.content
 
     async def progress(self, text: str, percent: int | None = None) -> None:
-        activation, call_id = self._activation, self._next_step()
-        if call_id in activation.state.calls:
+        held, call_id = self._held, self._next_step()
+        if call_id in held.state.calls:
             return
         await self._open()
-        opener = activation.state.opener
+        opener = held.state.opener
         assert opener is not None
-        stamp = activation.stamp()
+        stamp = held.stamp()
         message = MessageSent(
             at_ms=stamp.at_ms,
             by=stamp.by,
             fence=stamp.fence,
             to_thread=opener[1],
-            after=activation.state.sent_to.get(opener, ""),
+            after=held.state.sent_to.get(opener, ""),
             purpose="progress",
             text=text,
             percent=percent,
             call_id=call_id,
         )
-        await activation.write((Draft(opener[0], message),))
+        await held.write((Draft(opener[0], message),))
 
     async def _open(self) -> None:
         """Before the first step: name the delegation in the journal. A handler without steps needs no such entry."""
         async with self._opening:
-            if self._mail is None or self._mail.subject in self._activation.state.consumed:
+            if self._mail is None or self._mail.subject in self._held.state.consumed:
                 return
-            stamp = self._activation.stamp()
+            stamp = self._held.stamp()
             opened = ThreadOpened(at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence, consumed=(self._mail.subject,))
-            await self._activation.write((Draft(LOG, opened),))
+            await self._held.write((Draft(LOG, opened),))
 
     def _next_step(self) -> str:
         self._steps += 1

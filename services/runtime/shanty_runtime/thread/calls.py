@@ -1,0 +1,136 @@
+"""Making tool calls: what has an effect is announced before it is made, and what a call gave is written down.
+
+A call that is found announced but not answered was begun by a worker that died. It is made again if its tool says
+that this is harmless, looked up if the tool can do that, and otherwise left alone: its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from shanty_protocol import ToolCalled, ToolReturned
+from shanty_protocol.ids import LOG
+from shanty_runtime.errors import Fenced
+from shanty_runtime.telemetry import tool_span
+from shanty_runtime.thread.decide import Draft
+from shanty_runtime.thread.held import HeldThread
+from shanty_runtime.thread.state import Call
+from shanty_runtime.tools.base import Tool, ToolContext, ToolResult, failure, to_result
+
+logger = logging.getLogger("shanty.thread")
+
+MAX_RESULT_CHARACTERS = 100_000
+"""A longer tool result is cut, and says so."""
+
+UNKNOWN_OUTCOME = (
+    "The outcome of this call is unknown: the worker that made it died before it heard the answer. It may have "
+    "happened or not. It was not repeated. Find out before you do it again."
+)
+
+
+async def run_calls(held: HeldThread, calls: Sequence[Call], tools: Mapping[str, Tool]) -> None:
+    """Make calls side by side."""
+    found_open = {call.id for call in calls if call.intended}
+    await announce(held, [call for call in calls if call.id not in found_open], tools)
+    async with _first_error_wins() as group:
+        for call in calls:
+            group.create_task(run_call(held, call, tools.get(call.name), recovered=call.id in found_open))
+
+
+async def announce(held: HeldThread, calls: Iterable[Call], tools: Mapping[str, Tool]) -> None:
+    """Write the intent of every call that has an effect."""
+    stamp = held.stamp()
+    intents = [
+        ToolCalled(
+            at_ms=stamp.at_ms,
+            by=stamp.by,
+            fence=stamp.fence,
+            call_id=call.id,
+            name=call.name,
+            arguments=call.arguments,
+        )
+        for call in calls
+        if (tool := tools.get(call.name)) is not None and tool.effect != "read"
+    ]
+    await held.write([Draft(LOG, intent) for intent in intents])
+
+
+async def run_call(held: HeldThread, call: Call, tool: Tool | None, *, recovered: bool) -> None:
+    """Make one call and write down what it gave. `recovered`: it was announced by a worker that died."""
+    if tool is None:
+        gone = ToolResult(content=f"{call.name} is not a tool of this agent any more", is_error=True)
+        await _note_result(held, call, gone)
+        return
+    if not held.lease.held():
+        raise Fenced(f"the lease of {held.name} ran out before {call.name} was called")
+    await held.show("tool", call.name)
+    with tool_span(held.profile.agent, held.state.run, call.name, call.id) as span:
+        result = await _outcome(held, call, tool, recovered=recovered)
+        if result is None:
+            span.failed("unknown")
+        elif result.is_error:
+            span.failed("tool_error")
+    await _note_result(held, call, result)
+
+
+async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool) -> ToolResult | None:
+    """What a call gives; None where it may have been made before a crash and nobody can tell."""
+    key = f"{held.state.run}.{held.state.thread}.{call.id}"
+    context = ToolContext(
+        key=key,
+        run=held.state.run,
+        thread=held.state.thread,
+        agent=held.profile.agent,
+        workspace=held.workspace(key),
+    )
+    try:
+        arguments = msgspec.convert(call.arguments, tool.arguments)
+        if recovered and tool.effect == "irreversible":
+            found = None if tool.lookup is None else await tool.lookup(arguments, context)
+            return None if found is None else to_result(found)
+        return to_result(await tool.function(arguments, context))
+    except Fenced:
+        raise
+    except Exception as error:
+        # Whatever a tool raises is its result: the model reads it and decides.
+        logger.info("tool %s failed: %s", call.name, type(error).__name__)
+        return failure(call.name, error)
+
+
+async def _note_result(held: HeldThread, call: Call, result: ToolResult | None) -> None:
+    stamp = held.stamp()
+    entry = ToolReturned(
+        at_ms=stamp.at_ms,
+        by=stamp.by,
+        fence=stamp.fence,
+        call_id=call.id,
+        name=call.name,
+        content=UNKNOWN_OUTCOME if result is None else writable(result.content),
+        status="unknown" if result is None else "error" if result.is_error else "ok",
+        files=() if result is None else result.files,
+    )
+    await held.write((Draft(LOG, entry),))
+
+
+def writable(content: str) -> str:
+    """A tool's text as it can be journaled: not too long, and in UTF-8."""
+    content = content.encode(errors="replace").decode()
+    if len(content) <= MAX_RESULT_CHARACTERS:
+        return content
+    cut = len(content) - MAX_RESULT_CHARACTERS
+    return f"{content[:MAX_RESULT_CHARACTERS]}\n[{cut} more characters were cut; ask for a smaller part]"
+
+
+@asynccontextmanager
+async def _first_error_wins() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first error itself, not a group of one."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None

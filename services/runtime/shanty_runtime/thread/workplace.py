@@ -1,0 +1,93 @@
+"""What all threads of one worker share: the bus, who the worker plays, and the states it remembers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import msgspec
+
+from shanty_protocol import Entry, EntryAddress, MailRejected, ProtocolError
+from shanty_protocol.headers import TRACEPARENT
+from shanty_protocol.ids import DEAD, checked_run
+from shanty_runtime.agent.profile import Profile
+from shanty_runtime.bus import Bus
+from shanty_runtime.thread.state import State, apply
+
+logger = logging.getLogger("shanty.thread")
+
+MAX_STATES = 512
+"""States kept in memory, newest first; any other is folded from its journal again."""
+
+Key = tuple[str, str]
+"""Run and thread."""
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A thread's state as its journal has it, and the headers of the last entry that was read for it."""
+
+    state: State
+    last_headers: Mapping[str, str]
+
+
+class Workplace:
+    def __init__(self, bus: Bus, profile: Profile, replica: str) -> None:
+        self.bus = bus
+        self.profile = profile
+        self.replica = replica
+        self.draining = False
+        """No new step is begun any more."""
+        self.timers: dict[Key, int] = {}
+        """When the timers that were set here are due, in milliseconds since 1970."""
+        self._states: OrderedDict[Key, State] = OrderedDict()
+
+    async def load(self, run: str, thread: str) -> Loaded:
+        """The state of a thread, brought up to the end of its journal. Raises ProtocolError for unknown entries."""
+        state = self._states.pop((run, thread), None)
+        if state is None:
+            state = State(run=run, thread=thread, profile=self.profile)
+        part = await self.bus.journals.read(
+            run, thread, self.profile.agent, from_n=state.next_n, from_seq=state.next_seq
+        )
+        entries = [(stored.address, stored.entry) for stored in part.entries]
+        mails = await self._contents({subject for _, entry in entries for subject in entry.consumed})
+        for address, entry in entries:
+            apply(state, address, entry, mails)
+        state.next_seq = part.next_seq
+        self._keep(state)
+        return Loaded(state, part.entries[-1].headers if part.entries else {})
+
+    def forget(self, run: str, thread: str) -> None:
+        """What is known of a thread may be wrong: read its journal from the beginning next time."""
+        self._states.pop((run, thread), None)
+
+    async def reject(self, subject: str, seq: int, headers: Mapping[str, str], code: str, reason: str) -> None:
+        """Write a dead letter for a mail, at a place that follows from the mail: two workers write one."""
+        lane = subject.split(".")[1]
+        try:
+            run = checked_run(subject.split(".")[3])
+        except (ProtocolError, IndexError):
+            run = f"{lane}-rejected"
+        logger.error("mail %s is a dead letter: %s: %s", subject, code, reason)
+        letter = MailRejected(
+            at_ms=int(time.time() * 1000),
+            by=self.replica,
+            mail=subject,
+            code=code,
+            reason=reason,
+            traceparent=headers.get(TRACEPARENT, ""),
+        )
+        await self.bus.journals.append(EntryAddress(DEAD, run, f"dead-{seq}", self.profile.agent, 0), letter)
+
+    async def _contents(self, subjects: set[str]) -> dict[str, Entry]:
+        stored = await self.bus.journals.get_all(sorted(subjects))
+        if missing := subjects - stored.keys():
+            raise ProtocolError("invalid_message", f"mail {min(missing)} is named by a journal but not in the stream")
+        return {subject: one.entry for subject, one in stored.items()}
+
+    def _keep(self, state: State) -> None:
+        self._states[state.run, state.thread] = state
+        if len(self._states) > MAX_STATES:
+            self._states.popitem(last=False)
