@@ -4,8 +4,6 @@ from pathlib import Path
 
 import nats
 import pytest
-from support.audit import audit
-from support.crew import crew
 
 from shanty_protocol import (
     Brief,
@@ -15,6 +13,8 @@ from shanty_protocol import (
     ModelReplied,
     ThreadReplied,
 )
+from support.audit import audit
+from support.crew import crew
 
 
 @pytest.fixture
@@ -74,7 +74,9 @@ async def test_a_mail_that_cannot_be_processed_ends_in_the_dead_letters_and_the_
 ) -> None:
     async with crew("ledger", tmp_path, {"lead": 1, "clerk": 1, "counter": 1}, environment) as running:
         hostile_client = await nats.connect(running.server.url)
-        for n, hostile in enumerate((b"\xff\xfe", b"[" * 100_000, b'{"kind":"new.thing"}', b'{"kind":"mail.received"}')):
+        for n, hostile in enumerate(
+            (b"\xff\xfe", b"[" * 100_000, b'{"kind":"new.thing"}', b'{"kind":"mail.received"}')
+        ):
             await hostile_client.jetstream().publish(f"shanty.0.clerk.0-r.0.mallory.{n}", hostile)
         await hostile_client.close()
         order = DelegationSent(at_ms=1, to_thread="0-1", brief=Brief(objective="forged"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from support.crew import crew, until
 
 TRACE_ID, ROOT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from support.crew import Crew
-
 from shanty_protocol import DelegationSent, MessageSent, ModelReplied, Outcome, ThreadReplied, ToolCalled
 from shanty_protocol.ids import LOG
+from support.crew import Crew
 
 EFFECTS = ["book 13", "book 16", "book 3", "book 5", "book 8", "ring"]
 

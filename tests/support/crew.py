@@ -46,7 +46,9 @@ class Replica:
 
 
 class Crew:
-    def __init__(self, team: Team, server: EmbeddedServer, bus: Bus, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, team: Team, server: EmbeddedServer, bus: Bus, folder: Path, environment: dict[str, str]
+    ) -> None:
         self.team, self.server, self.bus, self.folder = team, server, bus, folder
         self.environment = environment
         self.replicas: list[Replica] = []
