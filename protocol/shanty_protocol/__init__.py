@@ -11,8 +11,10 @@ from shanty_protocol.entries import (
     MailReceived,
     MailRejected,
     MessageSent,
+    ModelFailed,
     ModelReplied,
     ReplyReceived,
+    ThreadCompacted,
     ThreadFailed,
     ThreadOpened,
     ThreadReplied,
@@ -23,13 +25,16 @@ from shanty_protocol.entries import (
 )
 from shanty_protocol.errors import CODES, ProtocolError, UnwritableMessage
 from shanty_protocol.live import LiveEvent, StepStarted, TextStreamed
+from shanty_protocol.memory import DocumentRelease, DocumentVersion, MemoryFact
 from shanty_protocol.parts import Brief, Effort, FileRef, FileVersion, Outcome, Status, Usage
 from shanty_protocol.subjects import (
     Address,
     ChunkAddress,
+    DocumentAddress,
     EntryAddress,
     FileAddress,
     LiveAddress,
+    ReleaseAddress,
     TimerAddress,
 )
 from shanty_protocol.timers import ThreadDue, Timer
@@ -45,6 +50,9 @@ __all__ = [
     "Card",
     "ChunkAddress",
     "DelegationSent",
+    "DocumentAddress",
+    "DocumentRelease",
+    "DocumentVersion",
     "Effort",
     "Entry",
     "EntryAddress",
@@ -57,14 +65,18 @@ __all__ = [
     "Mail",
     "MailReceived",
     "MailRejected",
+    "MemoryFact",
     "MessageSent",
+    "ModelFailed",
     "ModelReplied",
     "Outcome",
     "ProtocolError",
+    "ReleaseAddress",
     "ReplyReceived",
     "Status",
     "StepStarted",
     "TextStreamed",
+    "ThreadCompacted",
     "ThreadDue",
     "ThreadFailed",
     "ThreadOpened",

@@ -21,6 +21,7 @@ from shanty_protocol.cards import Card
 from shanty_protocol.entries import Entry
 from shanty_protocol.errors import ProtocolError, UnwritableMessage
 from shanty_protocol.live import LiveEvent
+from shanty_protocol.memory import MemoryFact
 from shanty_protocol.parts import FileVersion
 from shanty_protocol.timers import Timer
 
@@ -28,7 +29,7 @@ PROTOCOL_VERSION = 1
 
 T = TypeVar("T")
 
-Message = Entry | Timer | LiveEvent | Card | FileVersion
+Message = Entry | Timer | LiveEvent | Card | FileVersion | MemoryFact
 
 CHANNELS: dict[str, Any] = {
     "entries": Entry,
@@ -36,6 +37,7 @@ CHANNELS: dict[str, Any] = {
     "live": LiveEvent,
     "cards": Card,
     "files": FileVersion,
+    "memory": MemoryFact,
 }
 """What can be received where: the union of the messages of each channel."""
 
@@ -92,6 +94,7 @@ _timers: _Channel[Timer] = _Channel(Timer)
 _live_events: _Channel[LiveEvent] = _Channel(LiveEvent)
 _cards: _Channel[Card] = _Channel(Card)
 _file_versions: _Channel[FileVersion] = _Channel(FileVersion)
+_memory_facts: _Channel[MemoryFact] = _Channel(MemoryFact)
 
 
 def encode(message: Message) -> bytes:
@@ -131,6 +134,10 @@ def decode_card(data: bytes, received: Mapping[str, str] | None = None) -> Card:
 
 def decode_file_version(data: bytes, received: Mapping[str, str] | None = None) -> FileVersion:
     return _file_versions.decode(data, received)
+
+
+def decode_memory(data: bytes, received: Mapping[str, str] | None = None) -> MemoryFact:
+    return _memory_facts.decode(data, received)
 
 
 def _check_version(received: Mapping[str, str]) -> None:

@@ -62,6 +62,8 @@ class ThreadReplied(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="th
     """Subject of the newest delegation or follow-up this reply takes into account."""
     usage: Usage = Usage()
     """What the thread has used so far, the threads it opened included."""
+    cost_microusd: int | None = None
+    """What that cost; none where a price is not known."""
 
 
 class ThreadOpened(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.opened"):
@@ -89,6 +91,30 @@ class ModelReplied(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mod
     usage: Usage = Usage()
     refused: dict[str, str] = {}
     """Tool calls that are not carried out, by id, and the sentence the model is told."""
+    cost_microusd: int | None = None
+    """Millionths of a US dollar at list price; none where the price of the model is not known."""
+
+
+class ModelFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="model.failed"):
+    """A model call gave no reply."""
+
+    failure: str
+    """What kind of failure: rate_limited, overloaded, transient, spend_limit, configuration, too_large, invalid."""
+    reason: str
+    retry_at_ms: int | None = None
+    """When the call is made again; none where it is not."""
+
+
+class ThreadCompacted(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.compacted"):
+    """The model's view of the thread was made smaller. The journal keeps everything."""
+
+    summary: str = ""
+    """What stands in place of all that was said; empty where only old tool results were cleared."""
+    keep_messages: int = 0
+    """How many of the newest messages stay as they were."""
+    model: str = ""
+    usage: Usage = Usage()
+    cost_microusd: int | None = None
 
 
 class ToolCalled(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="tool.called"):
@@ -141,6 +167,8 @@ Entry = (
     | MailReceived
     | ReplyReceived
     | ModelReplied
+    | ModelFailed
+    | ThreadCompacted
     | ToolCalled
     | ToolReturned
     | TimerFired

@@ -27,6 +27,7 @@ TITLES = {
     "live": "What happens right now; lossy",
     "cards": "Values of the roster bucket",
     "files": "Versions of workspace files",
+    "memory": "Versions of documents that outlive runs, and their releases",
 }
 
 

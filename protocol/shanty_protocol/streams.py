@@ -1,7 +1,8 @@
 """Streams, buckets and consumers as plain data: what the installer creates and every service checks at start.
 
-One lane has one stream of entries (the log and the queues), one of timers and one of files. Consumers are durable
-and one per agent, never one per run, thread or observer.
+One lane has one stream of entries (the log and the queues), one of timers and one of files. What outlives runs is in
+no lane: there is one stream of documents for all. Consumers are durable and one per agent, never one per run, thread
+or observer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MAX_MESSAGE_BYTES = 900_000
 """Largest message the streams take, below NATS's own default limit of 1 MiB."""
 CHUNK_BYTES = 256 * 1024
 """Size of the parts a file's content is stored in."""
+MEMORY_STREAM = "SHANTY_MEMORY"
 LEASE_BUCKET = "SHANTY_LEASE"
 ROSTER_BUCKET = "SHANTY_ROSTER"
 
@@ -118,6 +120,22 @@ def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30
             deny_delete=True,
             num_replicas=num_replicas,
         ),
+    )
+
+
+def memory_stream(*, num_replicas: int = 1, max_bytes: int = 4 * 2**30) -> StreamSpec:
+    """Documents of every scope. Nothing in it ages: what runs have learnt is kept until somebody takes it away."""
+    return StreamSpec(
+        name=MEMORY_STREAM,
+        description="documents that outlive runs: versions, and releases from quarantine",
+        subjects=("shanty.memory.>",),
+        discard="new",
+        max_age_s=0,
+        max_bytes=max_bytes,
+        max_msgs_per_subject=1,
+        discard_new_per_subject=True,
+        deny_delete=True,
+        num_replicas=num_replicas,
     )
 
 

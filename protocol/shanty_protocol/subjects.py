@@ -4,6 +4,8 @@
     shanty.timer.<lane>.{set,due}.<agent>.<run>.<thread>.<id>        a durable timer, and what it sends when due
     shanty.file.<lane>.<run>.<agent>.version.<path>.<n>              version n of a workspace file
     shanty.file.<lane>.<run>.<agent>.chunk.<digest>.<i>              part i of a content
+    shanty.memory.<scope>.<agent>.version.<path>.<n>                 version n of a document that outlives runs
+    shanty.memory.<scope>.operators.release.<path>.<n>               a person let that version out of quarantine
     shanty.feed.<lane>.<to>.<run>.<thread>.<agent>.<n>               a stored entry, sent again for observers
     shanty.live.<run>.<thread>                                       what happens right now; lossy on purpose
 
@@ -20,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from shanty_protocol.errors import ProtocolError
-from shanty_protocol.ids import checked, checked_lane, checked_run, lane_of
+from shanty_protocol.ids import OPERATORS, checked, checked_lane, checked_run, lane_of
 
 MAX_PATH_BYTES = 400
 MAX_NUMBER = 9_999_999_999
@@ -100,6 +102,36 @@ class ChunkAddress(msgspec.Struct, frozen=True):
         return f"{_files(self.run, checked('agent', self.agent))}.chunk.{self.digest}.{_checked_number(self.index)}"
 
 
+class DocumentAddress(msgspec.Struct, frozen=True):
+    scope: str
+    agent: str
+    path: str
+    version: int
+
+    @property
+    def subject(self) -> str:
+        version = f"{path_token(self.path)}.{_checked_number(self.version)}"
+        return f"{_memory(self.scope, checked('agent', self.agent))}.version.{version}"
+
+    @property
+    def guard(self) -> str:
+        """All subjects this version could be taken under, whoever wrote it."""
+        return f"{_memory(self.scope, '*')}.version.{path_token(self.path)}.{_checked_number(self.version)}"
+
+
+class ReleaseAddress(msgspec.Struct, frozen=True):
+    """Only people release, so the author is not an agent and always the same: the subject is its own guard."""
+
+    scope: str
+    path: str
+    version: int
+
+    @property
+    def subject(self) -> str:
+        version = f"{path_token(self.path)}.{_checked_number(self.version)}"
+        return f"{_memory(self.scope, OPERATORS)}.release.{version}"
+
+
 class LiveAddress(msgspec.Struct, frozen=True):
     run: str
     thread: str
@@ -109,7 +141,7 @@ class LiveAddress(msgspec.Struct, frozen=True):
         return f"shanty.live.{checked_run(self.run)}.{checked('thread', self.thread)}"
 
 
-Address = EntryAddress | TimerAddress | FileAddress | ChunkAddress | LiveAddress
+Address = EntryAddress | TimerAddress | FileAddress | ChunkAddress | DocumentAddress | ReleaseAddress | LiveAddress
 
 
 def parse(subject: str) -> Address:
@@ -121,6 +153,10 @@ def parse(subject: str) -> Address:
             address = FileAddress(run, agent, path_of(token), _number(version))
         case ["shanty", "file", _, run, agent, "chunk", digest, index]:
             address = ChunkAddress(run, agent, digest, _number(index))
+        case ["shanty", "memory", scope, agent, "version", token, version]:
+            address = DocumentAddress(scope, agent, path_of(token), _number(version))
+        case ["shanty", "memory", scope, _, "release", token, version]:
+            address = ReleaseAddress(scope, path_of(token), _number(version))
         case ["shanty", "live", run, thread]:
             address = LiveAddress(run, thread)
         case ["shanty", _, to, run, thread, agent, n]:
@@ -187,6 +223,12 @@ def versions_filter(run: str, path: str | None = None) -> str:
     return f"{_files(run, '*')}.version.{token}.*"
 
 
+def memory_filter(scope: str, path: str | None = None) -> str:
+    """All versions and releases of a scope's documents, or of one document."""
+    token = "*" if path is None else path_token(path)
+    return f"{_memory(scope, '*')}.*.{token}.*"
+
+
 def path_token(path: str) -> str:
     """A path as one subject token."""
     try:
@@ -217,6 +259,11 @@ def _journal(prefix: str, recipient: str, run: str, thread: str, agent: str) -> 
 def _files(run: str, author: str) -> str:
     # The caller has checked the author, as above.
     return f"shanty.file.{lane_of(run)}.{run}.{author}"
+
+
+def _memory(scope: str, author: str) -> str:
+    # The caller has checked the author, as above.
+    return f"shanty.memory.{checked('scope', scope)}.{author}"
 
 
 def _checked_number(number: int) -> int:

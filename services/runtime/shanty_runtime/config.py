@@ -38,7 +38,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     """Which specialist of the team this process is."""
     model: str = ""
-    """Overrides the team's model: `rehearsal` plays the team by its rehearsal.py."""
+    """Overrides the team's model: `rehearsal` plays the team by its rehearsal.py, `replay:FILE` by a recording."""
+    record: str = ""
+    """Path of a file to which every reply of a model is appended, in the clear."""
+    prices: str = ""
+    """Path of a price list that goes before the one that comes with Shanty."""
     rehearsal_pace_s: float = 0.0
     """How long a rehearsed model takes for a turn."""
 

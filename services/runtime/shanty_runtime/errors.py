@@ -14,7 +14,11 @@
     ├── WorkspaceError              a path or an edit the workspace does not allow
     │   ├── FileMissing
     │   └── EditConflict            somebody else wrote a newer version first
+    ├── DocumentError               what the memory does not allow, or does not have
+    │   ├── DocumentMissing
+    │   └── DocumentConflict        somebody else wrote a newer version first
     ├── ToolError                   a tool says what went wrong, in words for the model
+    │   └── OutcomeUnknown          the call was made, and nobody can tell what became of it
     └── ModelError                  a model call failed; `kind` says why
 
 A message says what, where and how to mend it, and is built from the fields.
@@ -130,8 +134,31 @@ class EditConflict(WorkspaceError):
         )
 
 
+class DocumentError(ShantyError):
+    """What the memory does not allow, or does not have, in words for the model."""
+
+
+class DocumentMissing(DocumentError):
+    def __init__(self, path: str, version: int | None = None) -> None:
+        self.path, self.version = path, version
+        which = path if version is None else f"{path} at version {version}"
+        super().__init__(f"{which} is not in the memory; list_memory shows what is")
+
+
+class DocumentConflict(DocumentError):
+    def __init__(self, path: str, expected: int, found: int, author: str) -> None:
+        self.path, self.expected, self.found, self.author = path, expected, found, author
+        super().__init__(
+            f"{path} is at version {found}, written by {author}, not {expected}: read it again and repeat the change"
+        )
+
+
 class ToolError(ShantyError):
     """Raise this in a tool: its sentence becomes the error result the model reads."""
+
+
+class OutcomeUnknown(ToolError):
+    """The call may have had its effect, and its answer was not heard: neither a success nor a failure."""
 
 
 ModelFailure = Literal[

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from shanty_protocol import AgentCard
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.config import Settings
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models import Model, RehearsalModel
+from shanty_runtime.models.anthropic import ClaudeModel, require_credentials
+from shanty_runtime.models.capabilities import claude_aliases, claude_name
+from shanty_runtime.models.replay import RecordingModel, ReplayModel
 from shanty_runtime.team import AgentDefinition, Team
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import Tool
 from shanty_runtime.tools.files import WORKSPACE_TOOLS
+from shanty_runtime.tools.memory import MemoryStore, memory_tools
 from shanty_runtime.tools.roster import CardSource, roster_tool
 
 STARTED_AT_MS = int(time.time() * 1000)
+REPLAY = "replay:"
 
 
-def profile_of(team: Team, definition: AgentDefinition, settings: Settings, roster: CardSource) -> Profile:
+def profile_of(
+    team: Team, definition: AgentDefinition, settings: Settings, roster: CardSource, memory: MemoryStore
+) -> Profile:
     """What the engine needs to play an agent of a team. Raises ConfigError where its model cannot be had."""
     is_lead = definition.role == "lead"
     limits = team.limits
@@ -30,7 +39,7 @@ def profile_of(team: Team, definition: AgentDefinition, settings: Settings, rost
         prompt=definition.prompt,
         model=None if definition.handler else open_model(team, definition, settings),
         handler=definition.handler,
-        tools=_tools(team, definition, roster),
+        tools=_tools(team, definition, roster, memory),
         verbs=verb_cards(verbs, definition.output_schema),
         contracts={each.name: _contract(each) for each in team.specialists} if is_lead else {},
         input_schema=definition.input_schema,
@@ -44,14 +53,24 @@ def profile_of(team: Team, definition: AgentDefinition, settings: Settings, rost
 
 
 def open_model(team: Team, definition: AgentDefinition, settings: Settings) -> Model:
-    """The model an agent speaks with: the setting's, or its own, or the team's."""
+    """The model an agent speaks with: the setting's, or its own, or the team's. SHANTY_RECORD has it written down."""
     own = "" if definition.model == "inherit" else definition.model
-    name = settings.model or own or team.model
+    model = _named_model(settings.model or own or team.model, team, definition, settings)
+    return RecordingModel(model, Path(settings.record)) if settings.record else model
+
+
+def _named_model(name: str, team: Team, definition: AgentDefinition, settings: Settings) -> Model:
     if name == "rehearsal":
         return RehearsalModel(team.rehearsal_for(definition.name), pace_s=settings.rehearsal_pace_s)
-    asked = f"the model {name!r}" if name else "no model"
+    if name.startswith(REPLAY):
+        return ReplayModel(Path(name.removeprefix(REPLAY)))
+    if (claude := claude_name(name)) is not None:
+        require_credentials(os.environ)
+        return ClaudeModel(claude)
+    asked = f"the model {name!r}, which this version does not know" if name else "no model"
     raise ConfigError(
-        f"agent {definition.name} has {asked}, and this version plays rehearsals only: set SHANTY_MODEL=rehearsal"
+        f"agent {definition.name} has {asked}: name a Claude model, by its id or as {', '.join(claude_aliases())}, "
+        f"or set SHANTY_MODEL=rehearsal to play the team without paying"
     )
 
 
@@ -82,8 +101,9 @@ def _contract(definition: AgentDefinition) -> Contract:
     )
 
 
-def _tools(team: Team, definition: AgentDefinition, roster: CardSource) -> dict[str, Tool]:
-    known: dict[str, Tool] = {tool.name: tool for tool in WORKSPACE_TOOLS} | team.tools
+def _tools(team: Team, definition: AgentDefinition, roster: CardSource, memory: MemoryStore) -> dict[str, Tool]:
+    built_in: dict[str, Tool] = {tool.name: tool for tool in WORKSPACE_TOOLS}
+    known = built_in | memory_tools(memory, team.name, definition.memory) | team.tools
     tools = {name: known[name] for name in definition.tools}
     if definition.role == "lead":
         descriptions = {each.name: each.description for each in team.specialists}

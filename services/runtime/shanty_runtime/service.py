@@ -96,7 +96,7 @@ class AgentService:
         self.settings = settings
         self.definition = definition
         self.bus = Bus(bus_settings(settings, definition.name))
-        self.profile: Profile = profile_of(team, definition, settings, self.bus.roster)
+        self.profile: Profile = profile_of(team, definition, settings, self.bus.roster, self.bus.memory)
         self.worker = Worker(
             self.bus,
             self.profile,

@@ -14,6 +14,8 @@ def lead(turn: Turn) -> Move:
             for name in names.split()
         ]
     if "listener" in names and turn.number == 1:
+        return call("sleep", seconds=1.0)
+    if "listener" in names and turn.number == 2:
         return call("send_to_specialist", thread="0-1", message="that will do")
     waited = turn.results_of("wait_for_replies")
     if not waited:

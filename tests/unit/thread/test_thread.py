@@ -23,8 +23,10 @@ from support.player import Player, Use
 
 
 def last_user_texts(player: Player) -> list[Any]:
-    message = player.state.request_messages()[-1]
-    return [block.get("text", block.get("content")) for block in message.content]
+    """All that the user side has said since the model last spoke."""
+    messages = player.state.dialogue.next_messages()
+    spoken = max((n for n, message in enumerate(messages, 1) if message.role == "assistant"), default=0)
+    return [block.get("text", block.get("content")) for message in messages[spoken:] for block in message.content]
 
 
 def test_a_delegation_opens_the_thread_and_its_brief_is_what_the_model_is_shown(specialist: Player) -> None:
@@ -308,4 +310,4 @@ def test_folding_a_journal_piece_by_piece_gives_what_folding_it_whole_gives(lead
     for places in range(len(lead.journal) + 1):
         state = lead.folded(places)
         assert state.next_n == places
-    assert state.messages == whole.messages and state.outcome == whole.outcome and state.usage == whole.usage
+    assert state.dialogue == whole.dialogue and state.outcome == whole.outcome and state.usage == whole.usage

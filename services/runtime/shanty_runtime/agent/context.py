@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import msgspec
 
 from shanty_protocol import Brief
@@ -40,16 +43,28 @@ def described(contract: Contract) -> str:
     return "\n".join(lines)
 
 
-def model_request(profile: Profile, messages: list[Message]) -> ModelRequest:
+def model_request(
+    profile: Profile,
+    thread: str,
+    messages: Sequence[Message],
+    *,
+    max_tokens: int | None = None,
+    purpose: Literal["turn", "summary"] = "turn",
+) -> ModelRequest:
+    """What a model is sent. System prompt and tools are the same bytes at every turn, so that they stay cached."""
     own = tuple(
         ToolCard(name=tool.name, description=tool.description, input_schema=tool.input_schema)
         for tool in profile.tools.values()
     )
     return ModelRequest(
         agent=profile.agent,
+        thread=thread,
+        purpose=purpose,
         system=system_prompt(profile),
         messages=tuple(messages),
         tools=(*own, *profile.verbs),
+        effort=profile.effort,
+        max_tokens=max_tokens or profile.max_tokens,
     )
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 
+from shanty_protocol import Effort, Usage
 from shanty_runtime.agent.handler import Handler
 from shanty_runtime.models.base import Model, ToolCard
 from shanty_runtime.tools.base import Tool
+
+Price = Callable[[str, Usage, int], int | None]
+"""Millionths of a US dollar for one call of a model at a time (milliseconds since 1970); None where not known."""
+
+
+def no_price(model: str, usage: Usage, at_ms: int) -> int | None:
+    """What a call costs when nobody knows."""
+    return None
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +46,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """The specialists this agent may delegate to."""
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
+    effort: Effort | None = None
+    """How hard the model tries; none leaves it to the model."""
+    max_tokens: int = 16_000
+    """Room for one reply."""
+    compact_at_tokens: int = 150_000
+    """A request larger than this is made smaller first."""
+    price: Price = no_price
     max_turns: int = 40
     """Model turns between two replies."""
     max_attempts: int = 5

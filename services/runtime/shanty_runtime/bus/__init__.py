@@ -3,10 +3,10 @@
 connection   one hardened connection                 jetstream   requests to JetStream, and what they answer
 journals     entries, written once and read back     pull        an agent's mail and timers, kept while worked on
 leases       who works on which thread               timers      messages that come later
-files        workspace files and their contents      roster      which agents are up
+files        workspace files and their contents      memory      documents that outlive runs
 feed         entries as they are stored              live        what happens right now, not kept
+roster       which agents are up                     server      a nats-server of our own
 layout       streams, buckets, consumers             durability  whether an ack means "on the disk"
-server       a nats-server of our own
 """
 
 from shanty_runtime.bus.bus import Bus
@@ -18,6 +18,7 @@ from shanty_runtime.bus.journals import JournalPart, Journals, Placed, Stored
 from shanty_runtime.bus.layout import Change, check_layout, create_layout
 from shanty_runtime.bus.leases import Busy, Lease, Leases
 from shanty_runtime.bus.live import Live
+from shanty_runtime.bus.memory import Documents
 from shanty_runtime.bus.pull import Delivery, Pull
 from shanty_runtime.bus.roster import Roster
 from shanty_runtime.bus.server import EmbeddedServer
@@ -30,6 +31,7 @@ __all__ = [
     "Busy",
     "Change",
     "Delivery",
+    "Documents",
     "Durability",
     "EmbeddedServer",
     "Feed",

@@ -9,6 +9,7 @@ from shanty_runtime.bus.files import Files
 from shanty_runtime.bus.journals import Journals
 from shanty_runtime.bus.leases import Leases
 from shanty_runtime.bus.live import Live
+from shanty_runtime.bus.memory import Documents
 from shanty_runtime.bus.pull import Kind, Pull
 from shanty_runtime.bus.roster import Roster
 from shanty_runtime.bus.settings import BusSettings
@@ -29,6 +30,7 @@ class Bus:
         self.leases = Leases(self.connection, settings.lease_s)
         self.timers = Timers(self.connection)
         self.files = Files(self.connection)
+        self.memory = Documents(self.connection)
         self.roster = Roster(self.connection)
         self.feed = Feed(self.connection)
         self.live = Live(self.connection)
@@ -47,6 +49,7 @@ class Bus:
             await self._pulls.pop().stop()
         await self.leases.stop()
         await self.roster.stop()
+        self.memory.stop()
         await self.connection.close()
 
     async def drain(self) -> None:

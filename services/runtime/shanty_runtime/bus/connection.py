@@ -7,7 +7,7 @@ nats-py reads and writes the protocol; what a service has to rely on is put righ
 * an error the server sends never closes the client for good: it connects again, for ever, with jitter
 * a flush that times out does not end the read loop (nats-py 2.16 sets a result on a cancelled future), and a flush
   covers what was sent before it
-* a header mapping that is passed in is never changed, and nothing of nats-py is raised to the outside
+* nothing of nats-py is raised to the outside
 
 Messages are handed to plain functions straight from the parser, without a queue or a task of their own: whoever
 listens decides what to keep.
@@ -22,15 +22,25 @@ import logging
 import math
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import nats.errors
 from nats.aio.client import PING_PROTO, Client, Server
 
+from shanty_protocol.streams import MAX_MESSAGE_BYTES
+from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.settings import BusSettings
-from shanty_runtime.errors import BusError, BusRefused, BusUnavailable, ConfigError, PayloadTooLarge, PermissionDenied
+from shanty_runtime.errors import (
+    BusError,
+    BusFull,
+    BusRefused,
+    BusUnavailable,
+    ConfigError,
+    PayloadTooLarge,
+    PermissionDenied,
+)
 
 logger = logging.getLogger("shanty.bus")
 
@@ -41,11 +51,19 @@ RECONNECT_MOST_S = 2.0
 MAX_WAITING_BYTES = 8 * 2**20
 """Most that is kept for the server while it is slow or away."""
 
+WARNING_AFTER_TRIES = 4
+
 NO_RESPONDERS = 503
+
+_LINE_END = re.compile(r"[\r\n]")
+_NOT_IN_A_SUBJECT = re.compile(r"\s")
 
 # nats-py lower-cases what the server says, so subjects are compared in lower case.
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 _LOGIN_REFUSED = re.compile("authoriz|authentic")
+
+
+T = TypeVar("T")
 
 
 class Incoming(NamedTuple):
@@ -77,6 +95,7 @@ class Connection:
         self._denied_subscriptions: set[str] = set()
         self._login_refused: asyncio.Future[str] | None = None
         self._last_error = ""
+        self._available = asyncio.Event()
 
     # Life
 
@@ -96,6 +115,7 @@ class Connection:
             await connecting
             self._answers = f"{self.new_inbox()}."
             await self.listen(f"{self._answers}*", self._on_answer)
+            self._available.set()
         except BaseException:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
@@ -110,6 +130,7 @@ class Connection:
         if client.closing or client._flush_queue is None:  # closed before, or never connected
             return
         client.closing = True
+        self._available.set()
         with contextlib.suppress(BusUnavailable):
             await self.flush()
         with contextlib.suppress(nats.errors.Error, OSError):
@@ -168,6 +189,22 @@ class Connection:
             asked.forget()
             del self._asked[reply]
 
+    async def persist(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it works or is cancelled. An outage or a lack of space is waited out; anything else raises."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await attempt()
+            except (BusUnavailable, BusFull) as error:
+                if self._client.closing or not self._client.opened:
+                    raise
+                if backoff.tries == WARNING_AFTER_TRIES:
+                    logger.warning("%s does not succeed, trying on: %s", what, error)
+            if self._available.is_set():
+                await backoff.pause()
+            else:
+                await self._available.wait()
+
     async def publish(
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""
     ) -> None:
@@ -175,12 +212,12 @@ class Connection:
         await self._send(subject, data, reply, headers)
 
     async def _send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
-        size = len(data) + header_bytes(headers)
-        if size > self.max_payload:
-            raise PayloadTooLarge(f"the message on {subject}", size, self.max_payload)
+        block = header_block(headers) if headers else b""
+        size_bytes, limit_bytes = len(block) + len(data), min(self.max_payload, MAX_MESSAGE_BYTES)
+        if size_bytes > limit_bytes:
+            raise PayloadTooLarge(f"the message on {subject}", size_bytes, limit_bytes)
         try:
-            # nats-py takes its headers as a plain dict; the copy keeps the caller's mapping the caller's.
-            await self._client.publish(subject, data, reply, dict(headers) if headers else None)
+            await self._client.send(command_line(subject, reply, len(block), size_bytes), block, data)
         except nats.errors.Error as error:
             raise translated(f"publishing on {subject}", error) from error
 
@@ -246,11 +283,14 @@ class Connection:
 
     def _on_disconnect(self) -> None:
         if not self._client.closing:
+            self._available.clear()
+        if not self._client.closing:
             logger.warning("connection to NATS lost; trying again")
         self._fail_requests("the connection broke")
 
     def _on_reconnect(self) -> None:
         logger.info("connected to NATS again")
+        self._available.set()
         for tell in list(self.on_reconnect):
             tell()
 
@@ -389,6 +429,16 @@ class _Client(Client):
         self.closing = False
         self.heard: dict[int, Heard] = {}
 
+    async def send(self, command: bytes, headers: bytes, data: bytes) -> None:
+        """What `publish` does, without building the headers a second time and matching each name."""
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        if not self.is_connected and self._pending_data_size + len(data) > self._max_pending_size:
+            raise nats.errors.OutboundBufferLimitError
+        await self._send_command(b"".join((command, headers, data, b"\r\n")))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         heard = self.heard.get(sid)
         if heard is None:
@@ -459,19 +509,26 @@ def parse_headers(raw: bytes) -> tuple[int, str, dict[str, str]]:
     return 0, "", headers
 
 
-def header_bytes(headers: Mapping[str, str] | None) -> int:
-    """What the headers add to a message's size on the wire."""
-    if not headers:
-        return 0
-    return 14 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items())
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Headers as they go over the wire. A value that would end its line early has spaces there instead."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if lines.count("\n") + lines.count("\r") != 2 * len(headers):
+        lines = "".join(f"{_LINE_END.sub(' ', name)}: {_LINE_END.sub(' ', headers[name])}\r\n" for name in headers)
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def command_line(subject: str, reply: str, header_bytes: int, size_bytes: int) -> bytes:
+    if not subject or _NOT_IN_A_SUBJECT.search(subject) or _NOT_IN_A_SUBJECT.search(reply):
+        raise BusRefused(f"publishing on {subject!r}", 0, "this is not a subject")
+    if header_bytes:
+        return f"HPUB {subject} {reply} {header_bytes} {size_bytes}\r\n".encode()
+    return f"PUB {subject} {reply} {size_bytes}\r\n".encode()
 
 
 def translated(what: str, error: Exception) -> BusError:
     """An exception of nats-py as one of ours."""
     match error:
-        case nats.errors.MaxPayloadError():
-            return BusRefused(what, 0, "the message is larger than the server takes")
-        case nats.errors.BadSubjectError() | nats.errors.BadHeaderError():
+        case nats.errors.BadSubjectError():
             return BusRefused(what, 0, str(error).removeprefix("nats: "))
         case _:
             return BusUnavailable(f"{what}: {str(error).removeprefix('nats: ') or type(error).__name__}")

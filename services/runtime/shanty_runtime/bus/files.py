@@ -20,7 +20,7 @@ from shanty_protocol.ids import lane_of
 from shanty_protocol.streams import CHUNK_BYTES, file_stream
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.connection import Connection
-from shanty_runtime.bus.jetstream import EXPECT_SEQ, RawMessage, Taken, persist
+from shanty_runtime.bus.jetstream import EXPECT_SEQ, RawMessage, Taken
 from shanty_runtime.errors import EditConflict, FileMissing, WorkspaceError
 
 CHUNKS_IN_FLIGHT = 8
@@ -45,7 +45,9 @@ class Files:
         newest = await self._last(run, filter_subject)
         if newest is None:
             return ()
-        return await persist(f"reading {filter_subject}", lambda: self._versions(run, filter_subject, newest.seq))
+        return await self._connection.persist(
+            f"reading {filter_subject}", lambda: self._versions(run, filter_subject, newest.seq)
+        )
 
     async def content(self, run: str, version: FileVersion) -> AsyncGenerator[bytes, None]:
         """The bytes of a version, part by part. Raises WorkspaceError where they do not match its digest."""
@@ -145,12 +147,14 @@ class Files:
             except Taken:
                 pass  # the digest is part of the subject, so what is there is the same
 
-        await persist(f"writing {subject}", attempt)
+        await self._connection.persist(f"writing {subject}", attempt)
 
     async def _read_chunk(self, run: str, version: FileVersion, index: int) -> bytes:
         subject = ChunkAddress(run, version.agent, version.digest, index).subject
         stream = file_stream(lane_of(run))
-        found = await persist(f"reading {subject}", lambda: jetstream.get(self._connection, stream, subject))
+        found = await self._connection.persist(
+            f"reading {subject}", lambda: jetstream.get(self._connection, stream, subject)
+        )
         if found is None:  # a replica may lag, the leader does not
             found = await self._last(run, subject)
         if found is None:
@@ -166,7 +170,7 @@ class Files:
 
     async def _last(self, run: str, filter_subject: str) -> RawMessage | None:
         stream = file_stream(lane_of(run))
-        return await persist(
+        return await self._connection.persist(
             f"reading {filter_subject}",
             lambda: jetstream.get_last_from_leader(self._connection, stream, filter_subject),
         )

@@ -1,24 +1,19 @@
 """What the bus asks of JetStream, as requests and answers: write once, read by subject, manage.
 
-Every call raises one of our errors. `persist` is for calls whose failure only means "not now": it repeats them until
-they succeed or are cancelled.
+Every call raises one of our errors. A call that has to succeed goes through `Connection.persist`.
 """
 
 from __future__ import annotations
 
 import base64
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.connection import Connection, Incoming, parse_headers
-from shanty_runtime.errors import BusError, BusFull, BusRefused, BusUnavailable, PayloadTooLarge
-
-logger = logging.getLogger("shanty.bus")
+from shanty_runtime.errors import BusError, BusFull, BusRefused, BusUnavailable
 
 EXPECT_SEQ = "Nats-Expected-Last-Subject-Sequence"
 EXPECT_SEQ_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -29,7 +24,6 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 STORE_FAILED = 10077
 """No space, or the subject has its one message already: the description tells which."""
 NO_SPACE = (10023, 10028, 10047)
-MESSAGE_TOO_LARGE = 10054
 NO_MESSAGE = 10037
 STREAM_MISSING = 10059
 CONSUMER_MISSING = 10014
@@ -38,9 +32,6 @@ SERVICE_UNAVAILABLE = 503
 FOUND_NOTHING = 404
 END_OF_BATCH = 204
 BATCH_MESSAGES = 500
-OUTAGE_WARNING_AFTER_TRIES = 3
-
-T = TypeVar("T")
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -87,15 +78,13 @@ async def publish(
         ack.error.err_code == STORE_FAILED and "per subject" in ack.error.description
     ):
         raise Taken(subject)
-    raise refused(f"the message on {subject}", ack.error, len(data))
+    raise refused(f"the message on {subject}", ack.error)
 
 
-def refused(what: str, error: ApiError, size_bytes: int = 0) -> BusError:
+def refused(what: str, error: ApiError) -> BusError:
     """The error that a JetStream error is to us."""
     if error.err_code in NO_SPACE or error.err_code == STORE_FAILED:
         return BusFull(what, error.err_code, error.description)
-    if error.err_code == MESSAGE_TOO_LARGE:
-        return PayloadTooLarge(what, size_bytes, size_bytes - 1)
     if error.code == SERVICE_UNAVAILABLE:
         return BusUnavailable(f"{what} was not taken now: {error.description} ({error.err_code})")
     return BusRefused(what, error.err_code, error.description)
@@ -114,26 +103,16 @@ async def write_once(
         try:
             seq = await publish(connection, subject, data, expecting)
         except Taken:
-            standing = await get_last_from_leader(connection, stream, guard)
+            # What stands under our own subject never changes, so any replica may say so.
+            standing = await get(connection, stream, subject)
+            standing = standing or await get_last_from_leader(connection, stream, guard)
             if standing is None:
                 # Refused for a write that was under way and has not been applied yet, or never will be.
                 raise BusUnavailable(f"what stands at {guard} cannot be read yet") from None
             return standing
         return RawMessage(subject, seq, data, dict(headers))
 
-    return await persist(f"writing {subject}", attempt)
-
-
-async def persist(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try until it works or is cancelled. Only an outage or a lack of space is tried again; anything else raises."""
-    backoff = Backoff()
-    while True:
-        try:
-            return await attempt()
-        except (BusUnavailable, BusFull) as error:
-            if backoff.tries == OUTAGE_WARNING_AFTER_TRIES:
-                logger.warning("%s does not succeed, trying on: %s", what, error)
-            await backoff.pause()
+    return await connection.persist(f"writing {subject}", attempt)
 
 
 # Reading
@@ -211,7 +190,7 @@ async def read_on(
     more = True
     while more:
         attempt = partial(get_batch, connection, stream, filter_subject, from_seq=from_seq)
-        page, more = await persist(f"reading {filter_subject}", attempt)
+        page, more = await connection.persist(f"reading {filter_subject}", attempt)
         for message in page:
             yield message
         if page:

@@ -12,11 +12,10 @@ import msgspec
 from shanty_protocol import Entry, EntryAddress, ProtocolError, subjects
 from shanty_protocol.codec import decode_entry, encode, message_headers
 from shanty_protocol.ids import lane_of
-from shanty_protocol.streams import MAX_MESSAGE_BYTES, entry_stream
+from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import jetstream
-from shanty_runtime.bus.connection import Connection, header_bytes
-from shanty_runtime.bus.jetstream import RawMessage, authored, persist
-from shanty_runtime.errors import PayloadTooLarge
+from shanty_runtime.bus.connection import Connection
+from shanty_runtime.bus.jetstream import RawMessage, authored
 
 logger = logging.getLogger("shanty.bus")
 
@@ -64,13 +63,8 @@ class Journals:
         """
         subject, data = address.subject, encode(entry)
         sent = {**message_headers(entry), **headers}
-        guard = address.guard
-        # 120 bytes are the names of the two headers the guard travels in.
-        size_bytes = len(data) + header_bytes(sent) + len(guard) + 120
-        if size_bytes > MAX_MESSAGE_BYTES:
-            raise PayloadTooLarge(f"the entry at {subject}", size_bytes, MAX_MESSAGE_BYTES)
         stream = entry_stream(lane_of(address.run))
-        standing = await jetstream.write_once(self._connection, stream, subject, guard, data, sent)
+        standing = await jetstream.write_once(self._connection, stream, subject, address.guard, data, sent)
         if standing.subject == subject:
             stored = Stored(address, standing.seq, standing.data, authored(standing.headers))
             return Placed(stored, standing.data == data)
@@ -95,7 +89,9 @@ class Journals:
     async def get(self, subject: str) -> Stored | None:
         """The entry with exactly this subject."""
         stream = entry_stream(subject.split(".")[1])
-        found = await persist(f"reading {subject}", lambda: jetstream.get(self._connection, stream, subject))
+        found = await self._connection.persist(
+            f"reading {subject}", lambda: jetstream.get(self._connection, stream, subject)
+        )
         return None if found is None else as_stored(found)
 
     async def get_all(self, subjects: Sequence[str]) -> dict[str, Stored]:
@@ -120,7 +116,7 @@ class Journals:
     async def last_of(self, filter_subject: str) -> Stored | None:
         """The newest entry under a filter."""
         stream = entry_stream(filter_subject.split(".")[1])
-        found = await persist(
+        found = await self._connection.persist(
             f"reading {filter_subject}",
             lambda: jetstream.get_last(self._connection, stream, filter_subject),
         )

@@ -18,6 +18,7 @@ from shanty_protocol.streams import (
     agent_consumers,
     buckets,
     lane_streams,
+    memory_stream,
 )
 from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, manage
 from shanty_runtime.errors import BusRefused, LayoutDrift
@@ -158,6 +159,8 @@ def _stream_configs(lanes: Sequence[str], num_replicas: int, max_bytes: int) -> 
     for lane in lanes:
         for stream in lane_streams(lane, num_replicas=num_replicas, max_bytes=max_bytes):
             yield stream.name, stream_config(stream)
+    memory = memory_stream(num_replicas=num_replicas, max_bytes=max_bytes)
+    yield memory.name, stream_config(memory)
     for bucket in buckets(num_replicas=num_replicas):
         config = bucket_config(bucket)
         yield config["name"], config
@@ -217,12 +220,13 @@ async def _config(bus: Bus, call: str, *missing: int) -> Config | None:
 def _differences(wanted: Config, found: Config | None, *, ignored: frozenset[str] = frozenset()) -> tuple[str, ...]:
     if found is None:
         return ("it is missing",)
-    # The server leaves out what is off.
-    return tuple(
-        f"{key} is {_shown(found.get(key))}, not {_shown(value)}"
-        for key, value in wanted.items()
-        if key not in ignored and (found.get(key) or False) != (value or False)
-    )
+    differences = []
+    for key, value in wanted.items():
+        # The server leaves out what is off.
+        there = found.get(key, False if isinstance(value, bool) else None)
+        if key not in ignored and there != value:
+            differences.append(f"{key} is {_shown(there)}, not {_shown(value)}")
+    return tuple(differences)
 
 
 def _shown(value: object) -> str:

@@ -18,7 +18,7 @@ from shanty_protocol.streams import LEASE_BUCKET
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.connection import Connection
-from shanty_runtime.bus.jetstream import EXPECT_SEQ, TTL, Taken, persist
+from shanty_runtime.bus.jetstream import EXPECT_SEQ, TTL, Taken
 from shanty_runtime.errors import BusError
 
 logger = logging.getLogger("shanty.bus")
@@ -105,7 +105,7 @@ class Leases:
     async def take(self, key: str, holder: str) -> Lease | Busy:
         """Take the lease of `<agent>.<run>.<thread>`, or learn who has it. One round trip where nobody had it."""
         value, began_s = _Value(holder, secrets.token_hex(8)), time.monotonic()
-        return await persist(f"taking the lease of {key}", lambda: self._take(key, value, began_s))
+        return await self._connection.persist(f"taking the lease of {key}", lambda: self._take(key, value, began_s))
 
     async def release(self, lease: Lease) -> None:
         async with lease.changing:

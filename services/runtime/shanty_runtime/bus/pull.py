@@ -17,7 +17,7 @@ import msgspec
 
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.connection import Connection, Incoming, Listening
-from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, authored, manage, persist
+from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, authored, manage
 from shanty_runtime.errors import BusError, BusRefused, BusUnavailable, LayoutDrift
 
 logger = logging.getLogger("shanty.bus")
@@ -108,7 +108,7 @@ class Pull:
 
     async def open(self) -> None:
         """Returns when the first request is on its way. Raises LayoutDrift where there is no such consumer."""
-        self._ack_wait_s = await persist(f"looking up {self.stream}/{self.consumer}", self._look_up)
+        self._ack_wait_s = await self._connection.persist(f"looking up {self.stream}/{self.consumer}", self._look_up)
         self._inbox = self._connection.new_inbox()
         self._listening = await self._connection.listen(f"{self._inbox}.*", self._hear)
         self._connection.watch_denial(self._subject, self._fail)

@@ -12,7 +12,7 @@ from shanty_protocol import Timer, TimerAddress
 from shanty_protocol.codec import encode, message_headers
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.connection import Connection
-from shanty_runtime.bus.jetstream import TTL, persist
+from shanty_runtime.bus.jetstream import TTL
 
 SCHEDULE = "Nats-Schedule"
 TARGET = "Nats-Schedule-Target"
@@ -45,7 +45,9 @@ class Timers:
         await self._store(address.subject, b"", {TTL: "1s"})
 
     async def _store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
-        await persist(f"setting {subject}", lambda: jetstream.publish(self._connection, subject, data, headers))
+        await self._connection.persist(
+            f"setting {subject}", lambda: jetstream.publish(self._connection, subject, data, headers)
+        )
 
 
 def _rfc3339(at_ms: int) -> str:

@@ -23,7 +23,7 @@ import msgspec
 
 from shanty_protocol import Usage
 from shanty_runtime.errors import ModelError
-from shanty_runtime.models.base import Block, Message, ModelReply, ModelRequest
+from shanty_runtime.models.base import Block, Message, ModelReply, ModelRequest, Stream, estimated_tokens
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -113,19 +113,26 @@ class RehearsalModel:
         self.rehearsal = rehearsal
         self.pace_s = pace_s
 
-    async def reply(self, request: ModelRequest) -> ModelReply:
+    async def reply(self, request: ModelRequest, *, stream: Stream | None = None) -> ModelReply:
         turn = Turn(request)
         await asyncio.sleep(self.pace_s)
         try:
-            move = self.rehearsal(turn)
+            move = self.rehearsal(turn) if request.purpose == "turn" else summary_of(turn)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"the rehearsal of {request.agent} failed: {type(error).__name__}: {error}") from error
         blocks = tuple(to_blocks(move, turn.number))
         stop_reason = "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
-        words_in = sum(len(str(block)) for message in request.messages for block in message.content) // 4
-        words_out = sum(len(str(block)) for block in blocks) // 4
-        usage = Usage(input_tokens=words_in, output_tokens=words_out)
+        usage = Usage(input_tokens=await self.count_tokens(request), output_tokens=estimated_tokens(blocks))
         return ModelReply(blocks=blocks, stop_reason=stop_reason, model=self.name, usage=usage)
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        return estimated_tokens([message.content for message in request.messages])
+
+
+def summary_of(turn: Turn) -> str:
+    """What a rehearsed agent says when its conversation has become too long: which calls it made, and how they went."""
+    made = [f"{result.name} {'failed' if result.is_error else 'returned'}" for result in turn.results]
+    return "Calls so far: " + (", ".join(made) or "none")
 
 
 def to_blocks(move: Move, turn_number: int) -> Iterator[Block]:

@@ -15,16 +15,31 @@ from shanty_runtime.team.problems import advice, described
 from shanty_runtime.team.schemas import read_schema
 from shanty_runtime.team.toolbox import BUILT_IN, resolve_tools
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.memory import Access
 
 FOLDER = "agents"
 MAX_TURNS = 10_000
 
-NOT_HONOURED = ("permission_mode", "skills", "mcp_servers", "hooks", "memory", "background", "isolation", "color")
+NOT_HONOURED = ("permission_mode", "skills", "mcp_servers", "hooks", "background", "isolation", "color")
 """Fields of Claude Code's agents that are accepted, so that its files load unchanged, and do nothing here."""
 
-HONOURED = ("name", "description", "model", "tools", "disallowed_tools", "effort", "max_turns", "input", "output")
+HONOURED = (
+    "name",
+    "description",
+    "model",
+    "tools",
+    "disallowed_tools",
+    "effort",
+    "max_turns",
+    "input",
+    "output",
+    "memory",
+)
 SPELLINGS = both_spellings((*HONOURED, *NOT_HONOURED))
 EFFORTS = ("low", "medium", "high")
+ACCESSES = ("none", "read", "write")
+CLAUDE_CODE_MEMORY = ("user", "project", "local")
+"""Where Claude Code keeps an agent's notes. Nothing here stands for that, so it gives no access to the memory."""
 
 
 class Agents:
@@ -64,18 +79,20 @@ class Agents:
         if not file.prompt:
             hint = "write the agent's instructions after the front matter"
             self._folder.problems.add(path, file.prompt_line, 1, "the prompt is empty", hint)
+        memory = _memory(fields)
         return AgentDefinition(
             name=name,
             description=fields.text("description"),
             role=role,
             prompt=file.prompt,
             model=fields.text("model", "inherit"),
-            tools=resolve_tools(fields, self._own_tools),
+            tools=resolve_tools(fields, self._own_tools, memory),
             effort=cast(Effort, fields.choice("effort", EFFORTS, "medium")),
             max_turns=fields.whole("max_turns", None, low=1, high=MAX_TURNS),
             input_schema=self._schema(fields, path, "input"),
             output_schema=self._schema(fields, path, "output"),
-            not_honoured=tuple(written for key, written in fields.given() if key in NOT_HONOURED),
+            memory=memory,
+            not_honoured=tuple(written for key, written in fields.given() if _has_no_effect(fields, key)),
         )
 
     def _with_code(self, path: str, name: str, role: Role) -> AgentDefinition | None:
@@ -103,6 +120,17 @@ class Agents:
     def _schema(self, fields: Fields, path: str, key: str) -> dict[str, object] | None:
         given = fields.located(key)
         return None if given is None else read_schema(self._folder, path, key, given)
+
+
+def _memory(fields: Fields) -> Access:
+    if _has_no_effect(fields, "memory"):
+        return "none"
+    return cast(Access, fields.choice("memory", ACCESSES, "none"))
+
+
+def _has_no_effect(fields: Fields, key: str) -> bool:
+    given = fields.located(key)
+    return key in NOT_HONOURED or (key == "memory" and given is not None and given.value in CLAUDE_CODE_MEMORY)
 
 
 def _files_of(name: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from shanty_runtime.agent.handler import Handler
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models.rehearsal import Rehearsal
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.memory import Access
 
 Role = Literal["lead", "specialist"]
 
@@ -47,6 +48,8 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
     handler: Handler | None = None
+    memory: Access = "none"
+    """What it may do with the documents that outlive runs."""
     not_honoured: tuple[str, ...] = ()
     """Fields of Claude Code's front matter that are understood and have no effect here."""
 

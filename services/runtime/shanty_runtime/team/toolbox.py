@@ -9,8 +9,12 @@ from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import advice, described
 from shanty_runtime.tools.base import Tool
 from shanty_runtime.tools.files import WORKSPACE_TOOLS
+from shanty_runtime.tools.memory import READ_TOOLS, TOOLS_OF, Access
 
 BUILT_IN = {tool.name: tool for tool in WORKSPACE_TOOLS}
+
+MEMORY_TOOLS = TOOLS_OF["write"]
+"""Built in too, for agents whose front matter gives them access to the memory."""
 
 CONTROL_TOOLS = (
     "delegate",
@@ -39,17 +43,20 @@ CLAUDE_CODE_ONLY = frozenset(
 """Tools of Claude Code that nothing here stands for."""
 
 
-def resolve_tools(fields: Fields, own: Mapping[str, Tool] | None) -> tuple[str, ...]:
+def resolve_tools(fields: Fields, own: Mapping[str, Tool] | None, memory: Access) -> tuple[str, ...]:
     """The tools of an agent, in the order of the built-in ones and tools.py; all of them where none are named.
 
+    Access to the memory brings its tools along, whether `tools` names them or not.
     `own` is None where tools.py cannot be imported: nobody knows then which names are wrong.
     """
     if own is None:
         return ()
-    everything = (*BUILT_IN, *own)
+    granted = TOOLS_OF[memory]
+    everything = (*BUILT_IN, *granted, *own)
     allowed = _names(fields, "tools", everything)
     forbidden = _names(fields, "disallowed_tools", everything) or set()
-    return tuple(name for name in everything if (allowed is None or name in allowed) and name not in forbidden)
+    offered = everything if allowed is None else (*allowed, *granted)
+    return tuple(name for name in everything if name in offered and name not in forbidden)
 
 
 def _names(fields: Fields, key: str, everything: tuple[str, ...]) -> set[str] | None:
@@ -69,6 +76,10 @@ def _known(fields: Fields, key: str, word: Located, everything: tuple[str, ...])
         fields.report(
             word, f"{word.value} is a control tool", "leave it out: every agent has the control tools of its role"
         )
+    elif word.value in MEMORY_TOOLS:
+        if key == "tools":
+            access = "read" if word.value in READ_TOOLS else "write"
+            fields.report(word, f"{word.value} needs access to the memory", f"add `memory: {access}`")
     elif word.value not in CLAUDE_CODE_ONLY:
         fields.report(word, f"there is no tool {described(word.value)}", advice(word.value, everything, there_are))
     elif key == "tools":

@@ -17,7 +17,6 @@ from typing import Literal
 
 from shanty_protocol import (
     EntryAddress,
-    ModelReplied,
     Outcome,
     ProtocolError,
     ThreadDue,
@@ -29,12 +28,13 @@ from shanty_protocol import (
 from shanty_protocol.ids import LOG
 from shanty_protocol.timers import DUE
 from shanty_runtime import telemetry
-from shanty_runtime.agent.context import model_request
 from shanty_runtime.bus import Busy, Delivery, Lease
-from shanty_runtime.errors import Fenced, ModelError, PayloadTooLarge
+from shanty_runtime.errors import Fenced, PayloadTooLarge
+from shanty_runtime.thread.asking import ask_model, compact
 from shanty_runtime.thread.calls import run_calls
 from shanty_runtime.thread.decide import (
     AskModel,
+    Compact,
     Draft,
     FireTimer,
     Park,
@@ -49,7 +49,6 @@ from shanty_runtime.thread.decide import (
 )
 from shanty_runtime.thread.handling import run_handler
 from shanty_runtime.thread.held import HeldThread
-from shanty_runtime.thread.plan import refusals
 from shanty_runtime.thread.workplace import Loaded, Workplace
 
 logger = logging.getLogger("shanty.thread")
@@ -151,7 +150,9 @@ class Activation:
                 case FireTimer():
                     await self._fire_timer(step.late)
                 case AskModel():
-                    await self._ask_model()
+                    await ask_model(self._held)
+                case Compact():
+                    await compact(self._held)
                 case RunCalls():
                     await run_calls(self._held, step.calls, self.workplace.profile.tools)
                 case RunHandler():
@@ -183,33 +184,6 @@ class Activation:
 
     # Steps
 
-    async def _ask_model(self) -> None:
-        """One model call. It is in the journal once it is complete, and nothing of it is acted on before."""
-        held, profile = self._held, self.workplace.profile
-        model = profile.model
-        assert model is not None, "an agent without a handler has a model"
-        request = model_request(profile, held.state.request_messages())
-        await held.show("model", model.name)
-        try:
-            with telemetry.model_span(profile.agent, self.run_id, model.name) as span:
-                reply = await model.reply(request)
-                span.model_replied(model=reply.model, stop_reason=reply.stop_reason, usage=reply.usage)
-            stamp = held.stamp()
-            entry = ModelReplied(
-                at_ms=stamp.at_ms,
-                by=stamp.by,
-                fence=stamp.fence,
-                blocks=reply.blocks,
-                stop_reason=reply.stop_reason,
-                model=reply.model,
-                usage=reply.usage,
-                refused=refusals(held.state, reply.blocks),
-            )
-            await held.write((Draft(LOG, entry),))
-        except (ModelError, UnwritableMessage, PayloadTooLarge) as error:
-            logger.warning("a model call of %s failed: %s", self.lease_key, error)
-            await self._answer(Outcome(status="failed", code="model_failed", summary=str(error)))
-
     async def _run_handler(self, mail: Received | None) -> None:
         """Run the Python handler from its start; steps that had returned are not repeated."""
         outcome = await run_handler(self._held, mail)
@@ -240,9 +214,9 @@ class Activation:
         return await self.workplace.bus.journals.last_of(first.guard) is not None
 
     async def _set_timer(self) -> None:
-        """One timer a thread: its next deadline. One that is set to an earlier time will do."""
+        """One timer a thread: when it has to wake next. One that is set to an earlier time will do."""
         key, timers = (self.run_id, self.thread), self.workplace.timers
-        deadline_ms = self._held.state.next_deadline_ms
+        deadline_ms = self._held.state.next_wake_ms
         known_ms = timers.get(key, 0)
         still_to_come = known_ms > max(self._due_ms, int(time.time() * 1000))
         if deadline_ms is None:

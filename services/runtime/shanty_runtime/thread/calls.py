@@ -11,15 +11,13 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-import msgspec
-
 from shanty_protocol import ToolCalled, ToolReturned
 from shanty_protocol.ids import LOG
-from shanty_runtime.errors import Fenced
+from shanty_runtime.errors import Fenced, OutcomeUnknown
 from shanty_runtime.telemetry import tool_span
 from shanty_runtime.thread.decide import Draft
+from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.held import HeldThread
-from shanty_runtime.thread.state import Call
 from shanty_runtime.tools.base import Tool, ToolContext, ToolResult, failure, to_result
 
 logger = logging.getLogger("shanty.thread")
@@ -28,8 +26,8 @@ MAX_RESULT_CHARACTERS = 100_000
 """A longer tool result is cut, and says so."""
 
 UNKNOWN_OUTCOME = (
-    "The outcome of this call is unknown: the worker that made it died before it heard the answer. It may have "
-    "happened or not. It was not repeated. Find out before you do it again."
+    "The outcome of this call is unknown: its answer was not heard, because whoever made it died or because it did "
+    "not come in time. It may have happened or not. It was not repeated. Find out before you do it again."
 )
 
 
@@ -89,13 +87,16 @@ async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool)
         workspace=held.workspace(key),
     )
     try:
-        arguments = msgspec.convert(call.arguments, tool.arguments)
+        arguments = tool.decode(call.arguments)
         if recovered and tool.effect == "irreversible":
             found = None if tool.lookup is None else await tool.lookup(arguments, context)
             return None if found is None else to_result(found)
         return to_result(await tool.function(arguments, context))
     except Fenced:
         raise
+    except OutcomeUnknown as error:
+        logger.warning("the outcome of %s is unknown: %s", call.name, error)
+        return None
     except Exception as error:
         # Whatever a tool raises is its result: the model reads it and decides.
         logger.info("tool %s failed: %s", call.name, type(error).__name__)

@@ -31,7 +31,8 @@ from shanty_protocol import (
 )
 from shanty_protocol.ids import DEAD, LOG, is_agent_thread, parent_thread
 from shanty_runtime.agent.schema import problems_with
-from shanty_runtime.thread.state import Call, Due, State
+from shanty_runtime.thread.dialogue import MAX_COMPACTIONS, Call
+from shanty_runtime.thread.state import Due, State
 from shanty_runtime.thread.verbs import VERBS
 
 
@@ -77,6 +78,10 @@ class AskModel(msgspec.Struct, frozen=True):
     pass
 
 
+class Compact(msgspec.Struct, frozen=True):
+    pass
+
+
 class RunCalls(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...]
 
@@ -90,7 +95,7 @@ class Park(msgspec.Struct, frozen=True):
     pass
 
 
-Step = Reject | Write | FireTimer | AskModel | RunCalls | RunHandler | Park
+Step = Reject | Write | FireTimer | AskModel | Compact | RunCalls | RunHandler | Park
 Admission = Literal["take", "done", "wait"] | Reject
 
 
@@ -135,6 +140,13 @@ def _model_step(state: State, stamp: Stamp) -> Step:
         return Write((_reply(state, stamp, outcome),))
     if state.turns >= state.profile.max_turns:
         return Write((_turn_limit_reply(state, stamp),))
+    if state.dialogue.compactions >= MAX_COMPACTIONS:
+        outcome = Outcome(status="failed", code="model_failed", summary="the task is larger than the model can take")
+        return Write((_reply(state, stamp, outcome),))
+    if state.dialogue.retry_at_ms > stamp.at_ms:
+        return Park()
+    if state.dialogue.too_large or state.dialogue.expected_tokens() > state.profile.compact_at_tokens:
+        return Compact()
     return AskModel()
 
 
@@ -266,6 +278,7 @@ def reply_to_opener(
         outcome=outcome,
         answers=answers,
         usage=state.total_usage,
+        cost_microusd=state.total_cost_microusd,
     )
     return Due(peer[0], reply)
 

@@ -14,8 +14,8 @@ from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
 from shanty_runtime.thread.calls import announce, run_call
 from shanty_runtime.thread.decide import Draft, Received
+from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.held import HeldThread
-from shanty_runtime.thread.state import Call
 from shanty_runtime.tools.base import Tool
 
 logger = logging.getLogger("shanty.thread")

@@ -54,7 +54,7 @@ def _problem(state: State, accepted: list[Verb], call: Block) -> str:
     if problem := problems_with(arguments, tool.input_schema):
         return f"{name}: {problem}"
     try:
-        msgspec.convert(arguments, tool.arguments)
+        tool.decode(arguments)
     except msgspec.ValidationError as error:
         return f"{name}: {error}"
     return ""

@@ -20,8 +20,10 @@ from shanty_protocol import (
     EntryAddress,
     FileRef,
     MessageSent,
+    ModelFailed,
     ModelReplied,
     Outcome,
+    ThreadCompacted,
     ThreadFailed,
     ThreadReplied,
     ThreadTakenOver,
@@ -35,7 +37,9 @@ from shanty_protocol.subjects import parse_entry
 from shanty_runtime.agent.context import NUDGE, brief_text
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.agent.schema import problems_with
-from shanty_runtime.models.base import Block, Message
+from shanty_runtime.models.base import Block
+from shanty_runtime.thread.dialogue import Call, Dialogue
+from shanty_runtime.thread.retries import code_of
 from shanty_runtime.thread.verbs import (
     VERBS,
     Delegate,
@@ -45,27 +49,11 @@ from shanty_runtime.thread.verbs import (
     WaitForReplies,
 )
 
+MAX_INVALID_RESULTS = 3
+"""Results that do not fit the output schema, before the thread fails."""
+
 Peer = tuple[str, str]
 """Somebody's agent and thread."""
-
-
-class Call(msgspec.Struct):
-    """One tool call of the newest model reply, or one step of a handler."""
-
-    id: str
-    name: str
-    arguments: dict[str, Any]
-    intended: bool = False
-    """Its intent is in the journal: whoever finds it so without an outcome does not know whether it was made."""
-    status: Literal["open", "ok", "error", "unknown"] = "open"
-    content: str = ""
-
-    @property
-    def settled(self) -> bool:
-        return self.status != "open"
-
-    def settle(self, content: str, status: Literal["ok", "error", "unknown"] = "ok") -> None:
-        self.content, self.status = content, status
 
 
 class Child(msgspec.Struct):
@@ -80,6 +68,7 @@ class Child(msgspec.Struct):
     answered: str = ""
     outcome: Outcome | None = None
     usage: Usage = Usage()
+    cost_microusd: int | None = 0
     progress: str = ""
     late: bool = False
 
@@ -124,10 +113,7 @@ class State(msgspec.Struct):
     outcome: Outcome | None = None
     submitted: Outcome | None = None
 
-    messages: list[Message] = []
-    notes: list[str] = []
-    """Texts for the next user message."""
-    calls: dict[str, Call] = {}
+    dialogue: Dialogue = msgspec.field(default_factory=Dialogue)
     waits: dict[str, Wait] = {}
     children: dict[str, Child] = {}
     due: deque[Due] = msgspec.field(default_factory=deque)
@@ -139,7 +125,10 @@ class State(msgspec.Struct):
     files: dict[str, FileRef] = {}
     turns: int = 0
     """Model turns since the last reply."""
+    invalid_results: int = 0
+    """Results in a row that did not fit the output schema."""
     usage: Usage = Usage()
+    cost_microusd: int | None = 0
     attempts: int = 0
     """Takeovers since the last step forward."""
 
@@ -148,12 +137,20 @@ class State(msgspec.Struct):
         return self.newest != self.answered
 
     @property
+    def calls(self) -> dict[str, Call]:
+        return self.dialogue.calls
+
+    @property
     def open_calls(self) -> list[Call]:
-        return [call for call in self.calls.values() if not call.settled]
+        return self.dialogue.open_calls
 
     @property
     def total_usage(self) -> Usage:
         return sum((child.usage for child in self.children.values()), self.usage)
+
+    @property
+    def total_cost_microusd(self) -> int | None:
+        return _added([self.cost_microusd, *(child.cost_microusd for child in self.children.values())])
 
     @property
     def next_deadline_ms(self) -> int | None:
@@ -162,16 +159,14 @@ class State(msgspec.Struct):
         deadlines += [wait.deadline_ms for wait in self.waits.values() if wait.deadline_ms is not None]
         return min(deadlines, default=None)
 
+    @property
+    def next_wake_ms(self) -> int | None:
+        """When this thread has something to do, whoever writes to it or not."""
+        retry_at_ms = self.dialogue.retry_at_ms if self.owes_reply else 0
+        return min((at_ms for at_ms in (self.next_deadline_ms, retry_at_ms) if at_ms), default=None)
+
     def address(self, to: str, n: int | None = None) -> EntryAddress:
         return EntryAddress(to, self.run, self.thread, self.profile.agent, self.next_n if n is None else n)
-
-    def request_messages(self) -> list[Message]:
-        """The transcript with the user message that the next model call answers."""
-        return [*self.messages, self.next_user_message()]
-
-    def next_user_message(self) -> Message:
-        """All results of the last turn in one message, and after them what was said in the meantime."""
-        return Message("user", (*map(result_block, self.calls.values()), *map(text_block, self.notes)))
 
 
 def fold(
@@ -193,6 +188,11 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
     match entry:
         case ModelReplied():
             _take_model_reply(state, address, entry)
+        case ModelFailed():
+            _take_failure(state, entry)
+        case ThreadCompacted():
+            state.dialogue.compact(entry, opening(state))
+            _count(state, entry.usage, entry.cost_microusd)
         case ToolCalled():
             call = state.calls.setdefault(
                 entry.call_id, Call(id=entry.call_id, name=entry.name, arguments=entry.arguments)
@@ -228,17 +228,17 @@ def _take_in(state: State, subject: str, mail: Entry) -> None:
         case DelegationSent():
             state.opener = (sender.agent, sender.thread)
             state.brief = mail.brief
-            state.notes.append(brief_text(mail.brief))
+            state.dialogue.notes.append(brief_text(mail.brief))
             state.newest = subject
         case MessageSent(purpose="follow_up"):
-            state.notes.append(mail.text)
+            state.dialogue.notes.append(mail.text)
             state.newest, state.newest_is_follow_up = subject, True
         case MessageSent(purpose="progress"):
             state.children[sender.thread].progress = mail.text
         case ThreadReplied():
             child = state.children[sender.thread]
             child.outcome = _checked(state, child, mail.outcome)
-            child.answered, child.usage = mail.answers, mail.usage
+            child.answered, child.usage, child.cost_microusd = mail.answers, mail.usage, mail.cost_microusd
             child.progress = ""
             state.files.update({file.path: file for file in mail.outcome.files})
         case _:
@@ -260,22 +260,70 @@ def _checked(state: State, child: Child, outcome: Outcome) -> Outcome:
 
 
 def _take_model_reply(state: State, address: EntryAddress, entry: ModelReplied) -> None:
-    state.messages += [state.next_user_message(), Message("assistant", entry.blocks)]
-    state.notes.clear()
-    state.calls = {}
     state.seen = state.newest
     state.turns += 1
-    state.usage += entry.usage
-    for block in entry.blocks:
-        if block["type"] == "tool_use":
-            call = Call(id=block["id"], name=block["name"], arguments=block["input"])
-            state.calls[call.id] = call
-            if call.id in entry.refused:
-                call.settle(entry.refused[call.id], "error")
-            elif call.name in VERBS:
-                _carry_out(state, call, address, entry)
-    if not state.calls:
+    _count(state, entry.usage, entry.cost_microusd)
+    meaning = state.dialogue.take_reply(entry)
+    if isinstance(meaning, Outcome):
+        state.submitted = meaning
+    elif meaning == "calls":
+        for block in entry.blocks:
+            if block["type"] == "tool_use":
+                _take_call(state, block, address, entry)
+    elif meaning == "words":
         _take_last_words(state, entry)
+
+
+def _take_call(state: State, block: Block, address: EntryAddress, entry: ModelReplied) -> None:
+    call = Call(id=block["id"], name=block["name"], arguments=block["input"])
+    state.calls[call.id] = call
+    if call.id not in entry.refused:
+        if call.name in VERBS:
+            _carry_out(state, call, address, entry)
+        return
+    call.settle(entry.refused[call.id], "error")
+    if call.name == "submit_result":
+        state.invalid_results += 1
+        if state.invalid_results >= MAX_INVALID_RESULTS:
+            state.submitted = Outcome(status="failed", code="invalid_output", summary=entry.refused[call.id])
+
+
+def _take_failure(state: State, entry: ModelFailed) -> None:
+    state.seen = state.newest
+    state.dialogue.take_failure(entry)
+    if entry.retry_at_ms is None:
+        code = code_of(entry.failure)
+        state.submitted = Outcome(status="failed", code=code, summary=entry.reason)
+
+
+def _count(state: State, usage: Usage, cost_microusd: int | None) -> None:
+    state.usage += usage
+    state.cost_microusd = _added([state.cost_microusd, cost_microusd])
+
+
+def _added(costs: list[int | None]) -> int | None:
+    """A sum of which one part is not known is not known."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
+def opening(state: State) -> str:
+    """What a thread must never forget, however small its view is made."""
+    assert state.brief is not None
+    parts = [brief_text(state.brief)]
+    threads = [
+        f"{child.thread} {child.specialist}: " + ("at work" if child.owes_reply else f"replied {_status(child)}")
+        for child in state.children.values()
+    ]
+    if threads:
+        parts.append("<threads>\n" + "\n".join(threads) + "\n</threads>")
+    if state.files:
+        parts.append("<files_written>\n" + "\n".join(sorted(state.files)) + "\n</files_written>")
+    return "\n".join(parts)
+
+
+def _status(child: Child) -> str:
+    return child.outcome.status if child.outcome else ""
 
 
 def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelReplied) -> None:
@@ -367,7 +415,7 @@ def _last_sent(state: State, address: EntryAddress, peer: Peer) -> str:
 def _take_last_words(state: State, entry: ModelReplied) -> None:
     """A reply without a tool call is the answer, unless a typed one is owed."""
     if state.profile.output_schema is not None:
-        state.notes.append(NUDGE)
+        state.dialogue.notes.append(NUDGE)
         return
     text = "\n".join(block["text"] for block in entry.blocks if block["type"] == "text")
     state.submitted = Outcome(status="ok", summary=text, files=tuple(state.files.values()))
@@ -411,6 +459,8 @@ def _take_own_reply(state: State, address: EntryAddress, entry: ThreadReplied) -
     state.due.clear()
     state.submitted = None
     state.answered, state.outcome = entry.answers, entry.outcome
+    state.invalid_results = 0
+    state.dialogue.settle()
     state.sent_to[address.to, entry.to_thread] = address.subject
     state.turns = 0
 
@@ -490,14 +540,6 @@ def _make_reply_due(state: State, entry: Entry) -> None:
         outcome=state.submitted,
         answers=state.seen,
         usage=state.total_usage,
+        cost_microusd=state.total_cost_microusd,
     )
     state.due.append(Due(agent, reply))
-
-
-def result_block(call: Call) -> Block:
-    block: Block = {"type": "tool_result", "tool_use_id": call.id, "content": call.content}
-    return block if call.status == "ok" else {**block, "is_error": True}
-
-
-def text_block(text: str) -> Block:
-    return {"type": "text", "text": text}

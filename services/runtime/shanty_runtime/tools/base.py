@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 import msgspec
 
 from shanty_protocol import FileRef
-from shanty_runtime.errors import ToolError, WorkspaceError
+from shanty_runtime.errors import DocumentError, ToolError, WorkspaceError
 
 if TYPE_CHECKING:
     from shanty_runtime.tools.workspace import Workspace
@@ -47,6 +47,8 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     workspace: Workspace
     """The run's shared files, written in this agent's name."""
+    tainted: bool = False
+    """This thread has read what an `untrusted` tool gave: what it writes for later runs is kept apart."""
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,20 +68,31 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str
     effect: Effect
-    arguments: type[msgspec.Struct]
+    arguments: type[msgspec.Struct] | None = None
+    """None for a tool of another service, which says in `schema` what it takes and gets a plain dict."""
     function: ToolFunction
     lookup: Lookup | None = None
+    schema: dict[str, Any] | None = None
+    untrusted: bool = False
+    """What it gives comes from outside and may have been written to mislead a model."""
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        return argument_schema(self.arguments)
+        """The JSON Schema of the arguments."""
+        if self.arguments is not None:
+            return argument_schema(self.arguments)
+        return self.schema or {"type": "object"}
+
+    def decode(self, arguments: dict[str, Any]) -> Any:
+        """A model's arguments as the function takes them. Raises msgspec.ValidationError."""
+        return arguments if self.arguments is None else msgspec.convert(arguments, self.arguments)
 
     async def __call__(self, args: Any, context: ToolContext) -> Any:
         """Tools stay callable as the functions they were written as, for tests."""
         return await self.function(args, context)
 
 
-def tool(*, effect: Effect, lookup: Lookup | None = None) -> Callable[[ToolFunction], Tool]:
+def tool(*, effect: Effect, lookup: Lookup | None = None, untrusted: bool = False) -> Callable[[ToolFunction], Tool]:
     """Make an async function with a Struct argument a tool. Raises TypeError where it is not one."""
 
     def decorate(function: ToolFunction) -> Tool:
@@ -100,6 +113,7 @@ def tool(*, effect: Effect, lookup: Lookup | None = None) -> Callable[[ToolFunct
             arguments=arguments,
             function=function,
             lookup=lookup,
+            untrusted=untrusted,
         )
 
     return decorate
@@ -127,6 +141,6 @@ def to_result(value: Any) -> ToolResult:
 
 def failure(name: str, error: Exception) -> ToolResult:
     """An error the model can act on: our own sentences whole, anything else by its type."""
-    ours = isinstance(error, ToolError | WorkspaceError)
+    ours = isinstance(error, ToolError | WorkspaceError | DocumentError)
     sentence = str(error) if ours else f"{name} failed: {type(error).__name__}: {error}"
     return ToolResult(content=sentence, is_error=True)

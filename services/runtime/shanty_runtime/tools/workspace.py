@@ -154,7 +154,7 @@ def checked_path(path: str) -> str:
         if not path
         else "is absolute"
         if path.startswith("/")
-        else "leaves the workspace"
+        else "leads upwards by a '..' part"
         if ".." in parts
         else "has an empty or '.' part"
         if "" in parts or "." in parts

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, create_layout
-from shanty_runtime.bus.jetstream import manage, persist
+from shanty_runtime.bus.jetstream import manage
 
 AGENTS = ("lead", "alpha", "beta")
 SHORT_LEASE_S = 2
@@ -32,6 +32,7 @@ async def nats_server(store_dir: Path | None = None, *, extra: str = "") -> Asyn
     """A nats-server of this test's own. A missing binary is an error that says how to get one."""
     async with EmbeddedServer(store_dir=store_dir, extra=extra) as server:
         yield server
+        await server.kill9()  # nothing it has is needed any more, so it need not end in good order
 
 
 def bus_settings(server: EmbeddedServer | EmbeddedCluster) -> BusSettings:
@@ -88,7 +89,7 @@ class EmbeddedCluster:
         await asyncio.gather(*(server.start() for server in self.servers))
         async with Bus(BusSettings(url=self.url, request_timeout_s=1.0)) as bus:
             async with asyncio.timeout(deadline_s):
-                await persist("waiting for a leader", lambda: manage(bus.connection, "INFO"))
+                await bus.connection.persist("waiting for a leader", lambda: manage(bus.connection, "INFO"))
 
     async def stop(self) -> None:
         await asyncio.gather(*(server.stop() for server in self.servers))
