@@ -40,6 +40,8 @@ class DelegationSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="d
     """Opens the thread `to_thread`. It is answered by exactly one `thread.replied`."""
 
     brief: Brief
+    team: str = ""
+    """The team it is meant for: agents of another team leave it alone."""
     call_id: str = ""
     """The model's tool call this came from."""
 

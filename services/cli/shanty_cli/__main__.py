@@ -34,13 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
-    from shanty_cli.exits import exit_code, sentence
+    from shanty_cli.exits import Interrupted, exit_code, sentence
     from shanty_cli.text import clean
     from shanty_runtime.errors import ShantyError
 
     if not isinstance(error, ShantyError):
         raise error  # a mistake of ours: the traceback is what helps
-    print(f"shanty: {clean(sentence(error))}", file=sys.stderr)
+    if not isinstance(error, Interrupted):  # whoever interrupted knows
+        print(f"shanty: {clean(sentence(error))}", file=sys.stderr)
     return exit_code(error)
 
 

@@ -40,6 +40,7 @@ runs = App(name="runs", help="Look at runs: which there are, what happened, ever
 files = App(name="files", help="Look at the files of a run's workspace.")
 app.command(runs)
 app.command(files)
+app.command("shanty_cli.memory:memory", name="memory")
 
 
 @app.command
@@ -70,10 +71,11 @@ async def demo(*, seed: int = 7, keep: Path | None = None, options: Options = Op
     import sys
 
     from shanty_cli.demo import demo
+    from shanty_cli.interrupts import until_interrupted
     from shanty_cli.output import Output
 
     out = options.out() if options.output == "json" else Output("text", stderr=sys.stdout)
-    return await demo(seed, keep, out)
+    return await until_interrupted(demo(seed, keep, out))
 
 
 @app.command
@@ -115,6 +117,7 @@ async def run(
         Seconds a rehearsed model takes for a turn.
     """
     from shanty_cli.dev_bus import Home
+    from shanty_cli.interrupts import until_interrupted
     from shanty_cli.run import Order, goal_of, run
     from shanty_cli.start import ids_from, input_files, new_ids
     from shanty_runtime.team import load_team
@@ -131,7 +134,7 @@ async def run(
         timeout_s=timeout,
         pace_s=pace,
     )
-    return await run(order, options.nats_url, Home(), out)
+    return await until_interrupted(run(order, options.nats_url, Home(), out))
 
 
 @app.command
@@ -224,13 +227,13 @@ async def doctor(*, team: Path | None = None, options: Options = Options()) -> i
 @app.command
 async def specialists(*, options: Options = Options()) -> int:
     """Show who is up: agents, their replicas, how busy they are, their models and tools."""
-    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.dev_bus import Home, cards_of, live_bus
     from shanty_cli.roster import by_agent
     from shanty_cli.tables import roster_table
 
     out = options.out()
-    async with readable_bus(options.nats_url, Home()) as bus:
-        lines = by_agent(await bus.roster.cards())
+    async with live_bus(options.nats_url, Home()) as bus:
+        lines = by_agent(() if bus is None else await cards_of(bus))
     if out.json:
         out.data(lines)
     elif lines:
@@ -334,6 +337,7 @@ async def runs_tail(run: str, /, *, timeout: float | None = None, options: Optio
         Seconds after which to stop watching.
     """
     from shanty_cli.dev_bus import Found, Home, readable_bus
+    from shanty_cli.interrupts import until_interrupted
     from shanty_cli.lookup import known_run
     from shanty_cli.run import follow
     from shanty_runtime.config import read_settings
@@ -342,7 +346,7 @@ async def runs_tail(run: str, /, *, timeout: float | None = None, options: Optio
     async with readable_bus(options.nats_url, Home()) as bus:
         known = await known_run(bus, run, read_settings().lanes)
         found = Found(nats_url=bus.settings.url, monitor_url="", ours=False)
-        return await follow(bus, known, found, out, timeout_s=timeout)
+        return await until_interrupted(follow(bus, known, found, out, timeout_s=timeout))
 
 
 @files.command(name="ls")

@@ -121,7 +121,7 @@ async def _play(team: Team, incident: Path, own: Found, bus: Bus, place: Path, o
         await fleet.wait_ready(bus)
         for service in fleet.services:
             out.say(f"  {service.replica:<12} process {service.pid}")
-        await start(bus, ids, team.lead.name, team.goal, shown)
+        await start(bus, ids, team, team.goal, shown)
         view, killer = RunView(run=ids.run), Killer(fleet, out)
         try:
             await asyncio.wait_for(watch(bus, view, out.screen(), step=killer), DEADLINE_S)
@@ -263,7 +263,7 @@ def _tell(view: RunView, verdict: Verdict, memo: str, fleet: Fleet, out: Output)
         )
     else:
         out.show(Markdown(clean(memo), hyperlinks=False) if out.draws_on(out.stdout) else clean(memo))
-    out.say(f"\nThe run {view.status} after {duration(view.ended_at_ms - view.started_at_ms)}. What happened:")
+    out.say(f"\nThe run is {view.status} after {duration(view.ended_at_ms - view.started_at_ms)}. What happened:")
     out.say(f"  {plural(len(fleet.services), 'service process', 'service processes')} and one nats-server")
     if kill is not None:
         out.say(

@@ -15,8 +15,9 @@ from shanty_cli.fleet import Fleet, environment_for, members_of
 from shanty_cli.interrupts import until_interrupted
 from shanty_cli.output import Output
 from shanty_cli.run import model_of
-from shanty_runtime.bus import Bus, create_layout
+from shanty_runtime.bus import Bus, check_layout, create_layout
 from shanty_runtime.config import read_settings
+from shanty_runtime.errors import LayoutDrift
 from shanty_runtime.team import Team
 
 
@@ -47,12 +48,7 @@ async def _serve(stage: Stage, nats_url: str, home: Home, out: Output) -> None:
     async with _bus_of(nats_url, home, team) as found, Bus(bus_settings(found)) as bus:
         if not found.kept:
             out.say(f"another process has {home.store}: what is stored here lasts only until this ends")
-        await create_layout(
-            bus,
-            agents=[agent.name for agent in team.agents],
-            max_bytes=STORE_MAX_BYTES,
-            ack_wait_s=read_settings().lease_s,
-        )
+        await _prepare(bus, found, team)
         environment = environment_for(
             team,
             nats_url=found.nats_url,
@@ -69,6 +65,18 @@ async def _serve(stage: Stage, nats_url: str, home: Home, out: Output) -> None:
             with home.announced(holder):
                 _tell(stage, found, fleet, out)
                 await asyncio.get_running_loop().create_future()
+
+
+async def _prepare(bus: Bus, found: Found, team: Team) -> None:
+    """Make what the team needs. On somebody else's server only if it is not there: its settings are theirs."""
+    agents, ack_wait_s = [agent.name for agent in team.agents], read_settings().lease_s
+    if found.ours:
+        await create_layout(bus, agents=agents, max_bytes=STORE_MAX_BYTES, ack_wait_s=ack_wait_s)
+        return
+    try:
+        await check_layout(bus, read_settings().lanes, agents)
+    except LayoutDrift:
+        await create_layout(bus, lanes=read_settings().lanes, agents=agents, ack_wait_s=ack_wait_s)
 
 
 @contextlib.asynccontextmanager

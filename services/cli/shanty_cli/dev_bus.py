@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shanty_cli.exits import NotRunning
+from shanty_protocol import AgentCard
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer
 from shanty_runtime.config import Settings, read_settings
 
@@ -30,6 +31,8 @@ STORE_MAX_BYTES = 2 * 2**30
 """Bound of each of the streams in a store of our own: together they stay below what the server may use."""
 READER_DEADLINE_S = 10.0
 """How long a command that reads the store may keep it from one that wants to run something on it."""
+ANSWER_DEADLINE_S = 15.0
+"""How long a command waits for a bus that is connected and does not answer: most often its layout is missing."""
 POLL_S = 0.05
 PROBE_TIMEOUT_S = 0.5
 
@@ -187,6 +190,35 @@ async def readable_bus(nats_url: str, home: Home) -> AsyncIterator[Bus]:
         yield bus
 
 
+@contextlib.asynccontextmanager
+async def live_bus(nats_url: str, home: Home) -> AsyncIterator[Bus | None]:
+    """A connection to a bus that agents may be on; None where there is no such bus."""
+    found = existing_bus(nats_url, home) or await _store_in_use(home)
+    if found is None:
+        yield None
+        return
+    async with Bus(bus_settings(found)) as bus:
+        yield bus
+
+
+@contextlib.asynccontextmanager
+async def answering(what: str) -> AsyncIterator[None]:
+    """Calls of the bus wait out any outage; a command that only looks does not."""
+    try:
+        async with asyncio.timeout(ANSWER_DEADLINE_S):
+            yield
+    except TimeoutError:
+        raise NotRunning(
+            f"{what} could not be read within {ANSWER_DEADLINE_S:g} s: see `shanty doctor`; `shanty init-bus` makes "
+            "what is missing"
+        ) from None
+
+
+async def cards_of(bus: Bus) -> tuple[AgentCard, ...]:
+    async with answering("the roster"):
+        return await bus.roster.cards()
+
+
 async def _lock(home: Home, stack: contextlib.AsyncExitStack) -> bool:
     """Take the store's lock; wait for it only while somebody holds it who is about to let go."""
     deadline = asyncio.get_running_loop().time() + READER_DEADLINE_S
@@ -204,10 +236,12 @@ async def _store_in_use(home: Home) -> Found | None:
 
     A command that only reads lets go soon and would take its server along: that one is waited for.
     """
+    if not home.folder.exists():
+        return None  # looking leaves no trace
     deadline = asyncio.get_running_loop().time() + READER_DEADLINE_S
     while True:
         with home.locked() as ours:
-            if ours or not home.folder.exists():
+            if ours:
                 return None
         if (holder := home.holder) is not None and holder.use != "read":
             return Found(nats_url=holder.nats_url, monitor_url=holder.monitor_url, ours=True)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from shanty_cli.dev_bus import Found, bus_settings
+from shanty_cli.dev_bus import Found, bus_settings, cards_of
 from shanty_cli.roster import by_agent
 from shanty_cli.text import plural
 from shanty_runtime.bus import Bus, check_layout, durability
@@ -72,8 +72,10 @@ async def _examine_bus(bus: Bus, found: Found, team: Team | None, lanes: tuple[s
     if jetstream.state == "bad":
         return
     yield await _durable(bus, found)
-    yield await _layout(bus, team, lanes)
-    yield await _roster(bus, team)
+    layout = await _layout(bus, team, lanes)
+    yield layout
+    if layout.state != "bad":
+        yield await _roster(bus, team)
     yield await _clocks(found)
 
 
@@ -137,7 +139,7 @@ async def _layout(bus: Bus, team: Team | None, lanes: tuple[str, ...]) -> Check:
 
 
 async def _roster(bus: Bus, team: Team | None) -> Check:
-    lines = by_agent(await bus.roster.cards())
+    lines = by_agent(await cards_of(bus))
     up = ", ".join(f"{line.agent} ({plural(len(line.replicas), 'replica')})" for line in lines) or "nobody"
     missing = (
         []

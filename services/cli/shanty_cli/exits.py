@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from shanty_runtime.errors import BusUnavailable, ConfigError, ShantyError, TeamError, WorkspaceError
+from shanty_runtime.errors import BusUnavailable, ConfigError, DocumentError, ShantyError, TeamError, WorkspaceError
 
 DONE = 0
 FAILED = 1
@@ -32,7 +32,7 @@ class Interrupted(ShantyError):
 
 def exit_code(error: ShantyError) -> int:
     match error:
-        case UsageError() | TeamError() | ConfigError() | WorkspaceError():
+        case UsageError() | TeamError() | ConfigError() | WorkspaceError() | DocumentError():
             return USAGE
         case Interrupted():
             return INTERRUPTED

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from shanty_cli.dev_bus import cards_of
 from shanty_cli.exits import NotRunning
 from shanty_cli.text import clean
 from shanty_protocol import AgentCard
@@ -146,11 +147,13 @@ class Fleet:
         self.say = say
         self.restart = restart
         self._stopping = False
+        self._started_ms = 0
         self._failed: asyncio.Future[NotRunning] | None = None
         self._watching: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         self._failed = asyncio.get_running_loop().create_future()
+        self._started_ms = int(time.time() * 1000)
         for service in self.services:
             service.log.unlink(missing_ok=True)
             await service.start()
@@ -160,7 +163,7 @@ class Fleet:
         """Until each process has put its card on the roster. Raises NotRunning where one ends or does not come."""
         assert self._failed is not None, "the fleet was not started"
         deadline = time.monotonic() + deadline_s
-        while missing := self._not_up(await bus.roster.cards()):
+        while missing := self._not_up(await cards_of(bus)):
             if self._failed.done():
                 raise self._failed.result()
             if time.monotonic() > deadline:
@@ -203,7 +206,8 @@ class Fleet:
         return next((service for service in self.services if service.replica == replica), None)
 
     def _not_up(self, cards: Sequence[AgentCard]) -> list[Service]:
-        up = {(card.agent, card.replica) for card in cards}
+        # A card outlives a killed process for a while: one of the same name from before us does not count.
+        up = {(card.agent, card.replica) for card in cards if card.started_at_ms >= self._started_ms}
         return [service for service in self.services if (service.member.agent, service.replica) not in up]
 
     async def _watch(self, service: Service) -> None:

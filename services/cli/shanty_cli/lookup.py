@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shanty_cli.dev_bus import answering
 from shanty_cli.exits import UsageError
 from shanty_cli.text import one_line
 from shanty_cli.view import RunStatus, RunView
@@ -33,8 +34,9 @@ async def run_ids(bus: Bus, lanes: tuple[str, ...]) -> list[str]:
     """Every run whose lead has begun, oldest first, and at most the newest MOST_RUNS_LOOKED_AT of them."""
     found: dict[str, None] = {}
     for lane in lanes:
-        async for stored in bus.journals.first_entries(lane):
-            found[stored.address.run] = None
+        async with answering("the list of runs"):
+            async for stored in bus.journals.first_entries(lane):
+                found[stored.address.run] = None
     return list(found)[-MOST_RUNS_LOOKED_AT:]
 
 
@@ -67,8 +69,9 @@ async def known_run(bus: Bus, run: str, lanes: tuple[str, ...]) -> str:
     except ProtocolError:
         pass
     else:
-        async for _ in bus.journals.run_entries(run):
-            return run
+        async with answering(f"run {run}"):
+            async for _ in bus.journals.run_entries(run):
+                return run
     there = await run_ids(bus, lanes)
     near = difflib.get_close_matches(run, there, n=3, cutoff=0.4) or there[-3:]
     said = f"; near to it: {', '.join(near)}" if near else "; there is no run at all"

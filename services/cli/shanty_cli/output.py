@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -15,9 +15,15 @@ from rich.text import Text
 
 from shanty_cli.lines import Lines
 from shanty_cli.text import clean
-from shanty_cli.watch import Screen
+
+if TYPE_CHECKING:
+    from shanty_cli.watch import Screen
 
 Form = Literal["text", "json"]
+
+
+FILE_WIDTH = 400
+"""Columns of what goes into a file or a pipe: nothing is folded there, whatever the terminal's width."""
 
 
 class Output:
@@ -39,7 +45,14 @@ class Output:
 
     def show(self, what: RenderableType) -> None:
         """What was asked for, in words."""
-        self._console(self.stdout).print(what, soft_wrap=not self.draws_on(self.stdout))
+        console = self._console(self.stdout)
+        if console.is_terminal:
+            console.print(what)
+            return
+        # A table is padded to its width, which nobody wants in a file.
+        with console.capture() as captured:
+            console.print(what)
+        print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n", file=self.stdout, flush=True)
 
     def say(self, text: str) -> None:
         """Something about how it is going."""
@@ -63,6 +76,12 @@ class Output:
             plain = not self.draws_on(stream)
             # What rich would find in text (markup, emoji codes, links) is not ours to find: it is an agent's.
             self._consoles[stream] = Console(
-                file=stream, markup=False, emoji=False, highlight=False, no_color=plain, force_terminal=not plain
+                file=stream,
+                markup=False,
+                emoji=False,
+                highlight=False,
+                no_color=plain,
+                force_terminal=not plain,
+                width=FILE_WIDTH if plain else None,
             )
         return self._consoles[stream]

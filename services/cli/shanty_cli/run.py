@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shanty_cli.dev_bus import STORE_MAX_BYTES, Found, Home, bus_settings, existing_bus, own_server
+from shanty_cli.dev_bus import STORE_MAX_BYTES, Found, Home, bus_settings, cards_of, existing_bus, own_server
 from shanty_cli.exits import DONE, FAILED, RUN_FAILED, NotRunning, UsageError
 from shanty_cli.fleet import Fleet, environment_for, members_of
 from shanty_cli.output import Output
@@ -140,7 +140,7 @@ async def _open(bus: Bus, order: Order, out: Output) -> None:
         return
     if order.files:
         await upload(bus, order.ids, order.files, _telling(order.files, out))
-    started = await start(bus, order.ids, order.team.lead.name, order.goal, order.files, label=order.label)
+    started = await start(bus, order.ids, order.team, order.goal, order.files, label=order.label)
     if started.ours:
         out.say(f"run {order.ids.run} has started")
     else:
@@ -152,7 +152,7 @@ def _telling(files: Sequence[InputFile], out: Output) -> _Telling:
 
 
 class _Telling:
-    """Says how much of a large input is stored, a tenth at a time."""
+    """Says how much of a large input is read, a tenth at a time."""
 
     def __init__(self, out: Output, count: int, total: int) -> None:
         self.out = out
@@ -162,7 +162,7 @@ class _Telling:
 
     def __call__(self, stored: int, total: int) -> None:
         if stored >= self.next_bytes:
-            self.out.say(f"{size(stored)} of {size(total)} stored")
+            self.out.say(f"{size(stored)} of {size(total)} read")
             self.next_bytes = stored + max(1, total // 10)
 
 
@@ -171,7 +171,7 @@ async def _require_services(bus: Bus, order: Order, out: Output) -> None:
     wanted = {agent.name for agent in order.team.agents}
     deadline = time.monotonic() + ROSTER_DEADLINE_S
     while True:
-        up = {card.agent for card in await bus.roster.cards()}
+        up = {card.agent for card in await cards_of(bus)}
         if wanted <= up or time.monotonic() > deadline:
             break
         await asyncio.sleep(POLL_S)

@@ -23,6 +23,7 @@ from shanty_protocol import Brief, DelegationSent, EntryAddress
 from shanty_protocol.ids import ROOT_THREAD
 from shanty_runtime.bus import Bus
 from shanty_runtime.errors import WorkspaceError
+from shanty_runtime.team import Team
 from shanty_runtime.tools.workspace import checked_path
 
 AGENT = "cli"
@@ -99,7 +100,7 @@ async def already_started(bus: Bus, ids: Ids) -> bool:
     return bool((await bus.journals.read(ids.run, ids.request, AGENT)).entries)
 
 
-async def start(bus: Bus, ids: Ids, lead: str, goal: str, files: Sequence[InputFile], *, label: str = "") -> Started:
+async def start(bus: Bus, ids: Ids, team: Team, goal: str, files: Sequence[InputFile], *, label: str = "") -> Started:
     """Publish the delegation that opens the run. Durable once this returns."""
     named = tuple(file.path for file in files) if len(files) <= MAX_NAMED_FILES else ()
     guidance = "" if named or not files else f"{len(files)} files are in the workspace; list_files shows them."
@@ -108,8 +109,9 @@ async def start(bus: Bus, ids: Ids, lead: str, goal: str, files: Sequence[InputF
         by=f"cli-{os.getpid()}",
         to_thread=ROOT_THREAD,
         brief=Brief(objective=goal, guidance=guidance, files=named, label=label),
+        team=team.name,
     )
-    address = EntryAddress(lead, ids.run, ids.request, AGENT, 0)
+    address = EntryAddress(team.lead.name, ids.run, ids.request, AGENT, 0)
     placed = await bus.journals.append(address, delegation)
     return Started(ids=ids, ours=placed.ours)
 

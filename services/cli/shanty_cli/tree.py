@@ -57,10 +57,10 @@ class Tree:
 
     def refresh(self, view: RunView, now_ms: int) -> None:
         room = max(4, self.console.size.height - ROWS_BESIDES)
-        self._live.update(drawn(view, now_ms, most_threads=room), refresh=True)
+        self._live.update(drawn(view, now_ms, most_threads=room, expand=True), refresh=True)
 
 
-def drawn(view: RunView, now_ms: int, *, most_threads: int = 1_000) -> RenderableType:
+def drawn(view: RunView, now_ms: int, *, most_threads: int = 1_000, expand: bool = False) -> RenderableType:
     """The whole picture. Text of agents goes into `Text`, where markup means nothing."""
     end_ms = view.ended_at_ms or now_ms
     head = Text.assemble(
@@ -78,10 +78,10 @@ def drawn(view: RunView, now_ms: int, *, most_threads: int = 1_000) -> Renderabl
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(2):
         table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
     for _ in range(3):
         table.add_column(no_wrap=True)
-    table.expand = True
+    table.expand = expand
     for thread in shown:
         table.add_row(*row(thread, now_ms))
     rest = [Text(f"… and {plural(left_out, 'thread')} that replied", style="dim")] if left_out else []

@@ -156,7 +156,8 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
         case ThreadReplied():
             return _replied(view, thread, address, entry)
         case ReplyReceived() | MailReceived():
-            thread.status, thread.doing = "working", "reads its mail"
+            if thread.status != "waiting":  # else it may go on waiting; a live event says when it does not
+                thread.status, thread.doing = "working", "reads its mail"
         case TimerFired():
             return _deadline_passed(view, thread, entry)
         case ThreadFailed():

@@ -53,7 +53,8 @@ def test_a_reply_with_calls_is_shown_verbatim_before_their_results(specialist: P
     specialist.returned("a", "look", "seen")
     messages = specialist.state.dialogue.next_messages()
     assert messages[1].content == (thinking, text("let me see"), use("a", "look", text="x"))
-    assert messages[2].content == ({"type": "tool_result", "tool_use_id": "a", "content": "seen"},)
+    marked = '<data from="look">\nseen\n</data>'
+    assert messages[2].content == ({"type": "tool_result", "tool_use_id": "a", "content": marked},)
 
 
 def test_a_call_cut_off_at_the_length_limit_is_never_made_and_asked_again_with_more_room(

@@ -8,6 +8,7 @@ import pytest
 from shanty_protocol import DelegationSent, ThreadReplied, ThreadTakenOver, TimerFired, codec
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.context import NUDGE
+from shanty_runtime.models.base import unmarked
 from shanty_runtime.thread.decide import (
     AskModel,
     Draft,
@@ -26,7 +27,8 @@ def last_user_texts(player: Player) -> list[Any]:
     """All that the user side has said since the model last spoke."""
     messages = player.state.dialogue.next_messages()
     spoken = max((n for n, message in enumerate(messages, 1) if message.role == "assistant"), default=0)
-    return [block.get("text", block.get("content")) for message in messages[spoken:] for block in message.content]
+    blocks = [block for message in messages[spoken:] for block in message.content]
+    return [block["text"] if block["type"] == "text" else unmarked(block["content"]) for block in blocks]
 
 
 def test_a_delegation_opens_the_thread_and_its_brief_is_what_the_model_is_shown(specialist: Player) -> None:

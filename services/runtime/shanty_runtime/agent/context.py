@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,27 +15,21 @@ from shanty_runtime.models.base import Message, ModelRequest, ToolCard
 
 NUDGE = "Your work is not handed in yet. Call submit_result with your result; if you cannot, say so in its status."
 
-SPECIALIST_RULES = """\
-You are the specialist `{agent}` of the team `{team}`. The brief below is all you know of the task: your lead's
-conversation is not visible to you, and yours is not visible to it. Files are in the run's shared workspace.
-Hand your work in with submit_result; large material goes to a file, and the summary names it."""
-
-LEAD_RULES = """\
-You are the lead `{agent}` of the team `{team}`. Break the goal into delegations, make those that do not depend on
-each other in one turn, wait for the replies, follow up where something is missing, and hand in the deliverable with
-submit_result. A specialist sees nothing but the brief you write. Your specialists:
-
-{specialists}"""
+_PROMPTS = importlib.resources.files("shanty_runtime.agent") / "prompts"
 
 
 def system_prompt(profile: Profile) -> str:
     """The agent's own prompt, and the rules of its role. The same bytes at every turn."""
-    rules = (LEAD_RULES if profile.contracts else SPECIALIST_RULES).format(
-        agent=profile.agent,
-        team=profile.team,
-        specialists="\n".join(described(contract) for contract in profile.contracts.values()),
+    specialists = "\n".join(described(contract) for contract in profile.contracts.values())
+    rules = role_rules("lead" if profile.contracts else "specialist").format(
+        agent=profile.agent, team=profile.team, specialists=specialists
     )
     return f"{profile.prompt.strip()}\n\n{rules}".strip()
+
+
+@functools.cache
+def role_rules(role: str) -> str:
+    return (_PROMPTS / f"{role}.md").read_text("utf-8")
 
 
 def described(contract: Contract) -> str:

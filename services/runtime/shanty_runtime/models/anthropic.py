@@ -3,7 +3,8 @@
 What the API sends is passed on verbatim, as plain JSON. The journal keeps it and sends it back as it came, because
 thinking blocks are bound to the exact turns before them.
 
-The SDK is imported with the first call: it takes longer to load than everything else a service needs.
+The SDK takes seconds to import. That is done when a model is made, before its process takes mail: later it would hold
+up the renewal of leases. Who uses no Claude does not import it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def require_credentials(environment: Mapping[str, str]) -> None:
 
 
 class ClaudeApi:
-    """The way to the API: one client, made at the first call and shared by all agents of a process.
+    """The way to the API: one client, made with the first model and shared by all agents of a process.
 
     What is not given is taken from the environment: ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, ANTHROPIC_BASE_URL.
     """
@@ -110,16 +111,18 @@ class ClaudeModel:
     def __init__(self, name: str, api: ClaudeApi = PROCESS_API) -> None:
         self.name = name
         self.api = api
+        # Even after `import anthropic` this imports some hundreds of modules more.
+        self._messages = api.client.messages
 
     async def reply(self, request: ModelRequest, *, stream: Stream | None = None) -> ModelReply:
         parameters = {**call_parameters(self.name, request), "max_tokens": request.max_tokens}
         with self._failures_named():
-            async with self.api.client.messages.stream(**parameters) as events:
+            async with self._messages.stream(**parameters) as events:
                 return await _Reading(self.name, events, stream).whole()
 
     async def count_tokens(self, request: ModelRequest) -> int:
         with self._failures_named():
-            counted = await self.api.client.messages.count_tokens(**call_parameters(self.name, request))
+            counted = await self._messages.count_tokens(**call_parameters(self.name, request))
             return counted.input_tokens
 
     @contextlib.contextmanager

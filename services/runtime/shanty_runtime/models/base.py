@@ -23,6 +23,17 @@ class Message(msgspec.Struct, frozen=True):
     content: tuple[Block, ...]
 
 
+def marked_as_data(source: str, text: str) -> str:
+    """Text that came from a tool, a file or another agent, as a model is shown it: material, not instructions."""
+    return f'<data from="{source}">\n{text.replace("</data>", "</ data>")}\n</data>'
+
+
+def unmarked(text: str) -> str:
+    """What `marked_as_data` was given, but for a mark inside it."""
+    opening, _, rest = text.partition("\n")
+    return rest.removesuffix("\n</data>") if opening.startswith('<data from="') else text
+
+
 class ToolCard(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is told about a tool."""
 

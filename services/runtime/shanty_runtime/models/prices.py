@@ -84,6 +84,11 @@ class PriceList:
         narrowest = min(bands, key=_width, default=None)
         return None if narrowest is None else narrowest.cost_usd(usage)
 
+    def cost_micro_usd(self, model: str, usage: Usage, at_ms: int) -> int | None:
+        """The same in millionths of a dollar, rounded up, for a time in milliseconds since 1970."""
+        cost = self.cost_usd(model, usage, dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC))
+        return None if cost is None else math.ceil(cost * PER)
+
 
 def _width(price: Price) -> float:
     return float("inf") if price.up_to_prompt_tokens is None else price.up_to_prompt_tokens
@@ -92,12 +97,6 @@ def _width(price: Price) -> float:
 def cost_usd(model: str, usage: Usage, at: dt.datetime) -> Decimal | None:
     """What a call of a model cost at that time, by the list in force; None where that is not known."""
     return prices_in_force(os.environ.get("SHANTY_PRICES", "")).cost_usd(model, usage, at)
-
-
-def cost_micro_usd(model: str, usage: Usage, at_ms: int) -> int | None:
-    """The same in millionths of a dollar, rounded up, for a time in milliseconds since 1970."""
-    cost = cost_usd(model, usage, dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC))
-    return None if cost is None else math.ceil(cost * PER)
 
 
 @functools.cache

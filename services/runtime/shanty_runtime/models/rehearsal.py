@@ -23,7 +23,7 @@ import msgspec
 
 from shanty_protocol import Usage
 from shanty_runtime.errors import ModelError
-from shanty_runtime.models.base import Block, Message, ModelReply, ModelRequest, Stream, estimated_tokens
+from shanty_runtime.models.base import Block, Message, ModelReply, ModelRequest, Stream, estimated_tokens, unmarked
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ class RehearsalModel:
 
 
 def summary_of(turn: Turn) -> str:
-    """What a rehearsed agent says when its conversation has become too long: which calls it made, and how they went."""
+    """What a rehearsed agent says of a conversation that has become too long: the calls it made, and how they went."""
     made = [f"{result.name} {'failed' if result.is_error else 'returned'}" for result in turn.results]
     return "Calls so far: " + (", ".join(made) or "none")
 
@@ -161,7 +161,7 @@ def finished_calls(messages: Sequence[Message]) -> Iterator[Result]:
                 yield Result(
                     name=asked["name"],
                     arguments=asked["input"],
-                    value=decoded(block["content"]),
+                    value=decoded(unmarked(block["content"])),
                     is_error=bool(block.get("is_error")),
                 )
 

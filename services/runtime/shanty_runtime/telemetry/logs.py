@@ -22,6 +22,7 @@ import msgspec
 from opentelemetry import trace
 
 from shanty_runtime.errors import ConfigError
+from shanty_runtime.redaction import redact
 
 _context: ContextVar[dict[str, str]] = ContextVar("shanty_log_context")
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -70,11 +71,11 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "service": self.service,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage()),
             **_fields(record),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redact(self.formatException(record.exc_info))
         return msgspec.json.encode(_encodable(line), enc_hook=str).decode()
 
 
@@ -88,7 +89,7 @@ class PlainLines(logging.Formatter):
         line = f"{_time(record)} {record.levelname.lower():7} {self.service} {record.getMessage()}{fields}"
         if record.exc_info:
             line += " " + self.formatException(record.exc_info)
-        return _writable(line.translate(_ESCAPES))
+        return redact(_writable(line.translate(_ESCAPES)))
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -102,6 +102,8 @@ class Activation:
         given_back = False
         try:
             loaded = await self.workplace.load(self.run_id, self.thread)
+            if loaded.state.team not in ("", self.workplace.profile.team):
+                raise Fenced(f"it belongs to team {loaded.state.team}")
             self._held = HeldThread(self.workplace, lease, loaded.state, self._waiting)
             with self._spans(trigger, loaded):
                 rested = await self._work()

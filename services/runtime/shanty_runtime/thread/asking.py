@@ -22,6 +22,7 @@ from shanty_protocol.ids import LOG
 from shanty_runtime.agent.context import model_request
 from shanty_runtime.errors import ModelError, PayloadTooLarge
 from shanty_runtime.models.base import Message, Model, ModelReply, ModelRequest
+from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import model_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import last_turn, text_block
@@ -135,7 +136,7 @@ async def _note_failure(held: HeldThread, error: ModelError) -> None:
         by=stamp.by,
         fence=stamp.fence,
         failure=error.kind,
-        reason=str(error),
+        reason=redact(str(error)),
         retry_at_ms=None if wait_s is None else stamp.at_ms + int(wait_s * 1000),
     )
     await held.write((Draft(LOG, entry),))

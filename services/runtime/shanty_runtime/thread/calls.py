@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 
 from shanty_protocol import ToolCalled, ToolReturned
 from shanty_protocol.ids import LOG
-from shanty_runtime.errors import Fenced, OutcomeUnknown
+from shanty_runtime.errors import Fenced, OutcomeUnknown, WorkspaceError
+from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import tool_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
@@ -22,8 +23,10 @@ from shanty_runtime.tools.base import Tool, ToolContext, ToolResult, failure, to
 
 logger = logging.getLogger("shanty.thread")
 
-MAX_RESULT_CHARACTERS = 100_000
-"""A longer tool result is cut, and says so."""
+MAX_INLINE_CHARACTERS = 65_536
+"""A longer result goes to a workspace file, and the model is told which."""
+SHOWN_CHARACTERS = 4_000
+"""How much of such a result it is shown."""
 
 UNKNOWN_OUTCOME = (
     "The outcome of this call is unknown: its answer was not heard, because whoever made it died or because it did "
@@ -85,6 +88,7 @@ async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool)
         thread=held.state.thread,
         agent=held.profile.agent,
         workspace=held.workspace(key),
+        tainted=held.state.tainted,
     )
     try:
         arguments = tool.decode(call.arguments)
@@ -104,6 +108,7 @@ async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool)
 
 
 async def _note_result(held: HeldThread, call: Call, result: ToolResult | None) -> None:
+    content = UNKNOWN_OUTCOME if result is None else await _content(held, call, result)
     stamp = held.stamp()
     entry = ToolReturned(
         at_ms=stamp.at_ms,
@@ -111,20 +116,27 @@ async def _note_result(held: HeldThread, call: Call, result: ToolResult | None) 
         fence=stamp.fence,
         call_id=call.id,
         name=call.name,
-        content=UNKNOWN_OUTCOME if result is None else writable(result.content),
+        content=content,
         status="unknown" if result is None else "error" if result.is_error else "ok",
         files=() if result is None else result.files,
     )
     await held.write((Draft(LOG, entry),))
 
 
-def writable(content: str) -> str:
-    """A tool's text as it can be journaled: not too long, and in UTF-8."""
-    content = content.encode(errors="replace").decode()
-    if len(content) <= MAX_RESULT_CHARACTERS:
+async def _content(held: HeldThread, call: Call, result: ToolResult) -> str:
+    """A result as it is journaled: in UTF-8, without secrets, and a large one as a file with its beginning."""
+    content = redact(result.content.encode(errors="replace").decode())
+    if len(content) <= MAX_INLINE_CHARACTERS:
         return content
-    cut = len(content) - MAX_RESULT_CHARACTERS
-    return f"{content[:MAX_RESULT_CHARACTERS]}\n[{cut} more characters were cut; ask for a smaller part]"
+    path = f"results/{held.state.thread}-{call.id}.txt"
+    # The same call made again after a crash writes the same file under the same key.
+    workspace = held.workspace(f"{held.state.run}.{held.state.thread}.{call.id}.result")
+    try:
+        await workspace.write(path, content)
+    except WorkspaceError as error:
+        logger.warning("the result of %s was cut: %s", call.name, error)
+        return f"{content[:MAX_INLINE_CHARACTERS]}\n[cut here; the whole result has {len(content)} characters]"
+    return f"{content[:SHOWN_CHARACTERS]}\n[The whole result has {len(content)} characters and is in {path}.]"
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from shanty_protocol import ModelFailed, ModelReplied, Outcome, ThreadCompacted
-from shanty_runtime.models.base import Block, Message, estimated_tokens
+from shanty_runtime.models.base import Block, Message, estimated_tokens, marked_as_data
 
 MAX_PAUSES = 10
 MAX_CUT_TURNS = 2
@@ -198,7 +198,8 @@ def _failed(reason: str) -> Outcome:
 
 
 def result_block(call: Call) -> Block:
-    block: Block = {"type": "tool_result", "tool_use_id": call.id, "content": call.content}
+    content = marked_as_data(call.name, call.content)
+    block: Block = {"type": "tool_result", "tool_use_id": call.id, "content": content}
     return block if call.status == "ok" else {**block, "is_error": True}
 
 

@@ -12,6 +12,7 @@ from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
+from shanty_runtime.redaction import redact
 from shanty_runtime.thread.calls import announce, run_call
 from shanty_runtime.thread.decide import Draft, Received
 from shanty_runtime.thread.dialogue import Call
@@ -36,7 +37,7 @@ async def run_handler(held: HeldThread, mail: Received | None) -> Outcome:
     except Exception as error:
         # A handler's exception is its answer: what fails by itself fails the second time too.
         logger.exception("the handler of %s failed", held.profile.agent)
-        return Outcome(status="failed", code="handler_failed", summary=f"{type(error).__name__}: {error}")
+        return Outcome(status="failed", code="handler_failed", summary=redact(f"{type(error).__name__}: {error}"))
     result = None if value is None else msgspec.to_builtins(value)
     return Outcome(status="ok", result=result, files=tuple(held.state.files.values()))
 

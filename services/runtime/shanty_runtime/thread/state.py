@@ -103,6 +103,7 @@ class State(msgspec.Struct):
 
     opener: Peer | None = None
     brief: Brief | None = None
+    team: str = ""
     newest: str = ""
     """Subject of the newest mail from the opener that was taken in."""
     newest_is_follow_up: bool = False
@@ -129,6 +130,8 @@ class State(msgspec.Struct):
     """Results in a row that did not fit the output schema."""
     usage: Usage = Usage()
     cost_microusd: int | None = 0
+    tainted: bool = False
+    """It has read what an untrusted tool gave."""
     attempts: int = 0
     """Takeovers since the last step forward."""
 
@@ -202,6 +205,8 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
             call = state.calls.setdefault(entry.call_id, Call(id=entry.call_id, name=entry.name, arguments={}))
             call.settle(entry.content, entry.status)
             state.files.update({file.path: file for file in entry.files})
+            tool = state.profile.tools.get(entry.name)
+            state.tainted = state.tainted or (tool is not None and tool.untrusted)
         case DelegationSent():
             _take_delegation(state, address, entry)
         case MessageSent():
@@ -227,7 +232,7 @@ def _take_in(state: State, subject: str, mail: Entry) -> None:
     match mail:
         case DelegationSent():
             state.opener = (sender.agent, sender.thread)
-            state.brief = mail.brief
+            state.brief, state.team = mail.brief, mail.team
             state.dialogue.notes.append(brief_text(mail.brief))
             state.newest = subject
         case MessageSent(purpose="follow_up"):
@@ -351,6 +356,7 @@ def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelRepl
                 to_thread=thread,
                 after=_last_sent(state, address, (order.specialist, thread)),
                 brief=brief,
+                team=state.profile.team,
                 call_id=call.id,
             )
             state.due.append(Due(order.specialist, sent))

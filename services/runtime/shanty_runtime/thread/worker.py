@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shanty_protocol import AddressedEntry, ProtocolError, TimerAddress
+from shanty_protocol import AddressedEntry, DelegationSent, ProtocolError, TimerAddress
 from shanty_protocol.codec import decode_timer
 from shanty_protocol.subjects import parse, parse_entry
 from shanty_runtime.agent.profile import Profile
@@ -22,6 +22,8 @@ from shanty_runtime.thread.workplace import Key, Workplace
 logger = logging.getLogger("shanty.thread")
 
 PUT_BACK_DELAY_S = 1.0
+ANOTHER_TEAMS_DELAY_S = 30.0
+"""How long mail is put back that is meant for an agent of the same name in another team."""
 
 
 class Worker:
@@ -102,6 +104,9 @@ class Worker:
             return
         if not isinstance(entry, AddressedEntry):
             await self._put_away(delivery, "invalid_message", "it is addressed to an agent but is not mail")
+            return
+        if isinstance(entry, DelegationSent) and entry.team not in ("", self.workplace.profile.team):
+            await delivery.nak(ANOTHER_TEAMS_DELAY_S)
             return
         self._activation(address.run, entry.to_thread).post(Received(address, entry), delivery)
 

@@ -14,6 +14,7 @@ from shanty_protocol.headers import TRACEPARENT
 from shanty_protocol.ids import DEAD, checked_run
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus
+from shanty_runtime.redaction import redact
 from shanty_runtime.thread.state import State, apply
 
 logger = logging.getLogger("shanty.thread")
@@ -76,7 +77,7 @@ class Workplace:
             by=self.replica,
             mail=subject,
             code=code,
-            reason=reason,
+            reason=redact(reason),
             traceparent=headers.get(TRACEPARENT, ""),
         )
         await self.bus.journals.append(EntryAddress(DEAD, run, f"dead-{seq}", self.profile.agent, 0), letter)
