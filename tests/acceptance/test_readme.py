@@ -10,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import pytest
+
 from support.crew import until
 
 ROOT = Path(__file__).parents[2]
@@ -79,10 +80,14 @@ async def test_every_block_of_the_readme_runs(checkout: Path) -> None:
     assert called == "A greeting of 5 words.\n"
 
 
+def spawned(command: str, directory: Path, log: TextIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command.split(), cwd=directory, env=environment(), stdout=log, stderr=log)
+
+
 async def shell_beside(checkout: Path, server: str, script: str) -> str:
     """Run a script while `shanty dev` serves a team."""
     with (checkout / "dev.log").open("w") as log:
-        process = subprocess.Popen(server.split(), cwd=checkout, env=environment(), stdout=log, stderr=log)
+        process = spawned(server, checkout, log)
         try:
             announced = checkout / ".shanty" / "dev.json"
 
