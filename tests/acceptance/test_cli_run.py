@@ -43,8 +43,8 @@ def test_a_run_needs_nothing_that_is_up_and_ends_with_one_report(finished: dict[
         {"path": "greetings.txt", "version": 1, "digest": hashlib.sha256(GREETINGS).hexdigest(), "size_bytes": 24}
     ]
     assert finished["threads"] == [
-        {"thread": "0", "agent": "lead", "status": "ok", "turns": 2, "tool_calls": 0, "replicas": ["lead-1"]},
-        {"thread": "0-1", "agent": "greeter", "status": "ok", "turns": 4, "tool_calls": 3, "replicas": ["greeter-1"]},
+        {"thread": "0", "agent": "lead", "status": "ok", "turns": 2, "tool_calls": 4, "replicas": ["lead-1"]},
+        {"thread": "0-1", "agent": "greeter", "status": "ok", "turns": 4, "tool_calls": 5, "replicas": ["greeter-1"]},
         {"thread": "0-2", "agent": "counter", "status": "ok", "turns": 0, "tool_calls": 0, "replicas": ["counter-1"]},
     ]
     assert finished["usage"]["output_tokens"] > 0

@@ -85,7 +85,7 @@ async def entries_of(bus: Bus, run: str, thread: str) -> list[Stored]:
         return stored
     chosen = [each for each in stored if each.address.thread == thread]
     if not chosen:
-        threads = dict.fromkeys(each.address.thread for each in stored)
+        threads = sorted({each.address.thread for each in stored})
         raise UsageError(f"run {run} has no thread {one_line(thread, 60)}; there are {', '.join(threads)}")
     return chosen
 

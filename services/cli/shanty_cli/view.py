@@ -76,7 +76,8 @@ class ThreadView(msgspec.Struct, kw_only=True):
     started_at_ms: int = 0
     ended_at_ms: int = 0
     turns: int = 0
-    tool_calls: int = 0
+    asked: set[str] = set()
+    """Ids of the tool calls it has made; delegating and handing in are calls as well."""
     entries: int = 0
     replicas: list[str] = []
     """Who wrote its entries, in the order in which they first did."""
@@ -84,6 +85,10 @@ class ThreadView(msgspec.Struct, kw_only=True):
     """Who wrote its newest entry."""
     takeovers: list[Takeover] = []
     outcome: Outcome | None = None
+
+    @property
+    def tool_calls(self) -> int:
+        return len(self.asked)
 
     @property
     def over(self) -> bool:
@@ -229,6 +234,7 @@ def _taken_over(thread: ThreadView, entry: ThreadTakenOver) -> tuple[Happening, 
 
 def _model_replied(thread: ThreadView, entry: ModelReplied) -> tuple[Happening, ...]:
     thread.turns += 1
+    thread.asked.update(str(block.get("id")) for block in entry.blocks if block.get("type") == "tool_use")
     names = [str(block.get("name", "")) for block in entry.blocks if block.get("type") == "tool_use"]
     waits = "wait_for_replies" in names
     thread.status = "waiting" if waits else "working"
@@ -244,7 +250,7 @@ def listed(names: list[str]) -> str:
 
 
 def _tool_returned(thread: ThreadView, entry: ToolReturned) -> tuple[Happening, ...]:
-    thread.tool_calls += 1
+    thread.asked.add(entry.call_id)
     thread.status, thread.doing = "working", one_line(f"read {entry.name}", 60)
     name = one_line(entry.name, 60)
     match entry.status:

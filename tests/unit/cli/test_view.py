@@ -50,7 +50,7 @@ def test_a_thread_is_sent_then_works_then_has_replied(script: Script) -> None:
         ("working", "mine ×2, look"),
         ("partial", ""),
     ]
-    assert (thread.label, thread.turns, thread.tool_calls, thread.replicas) == ("the logs", 1, 1, ["logs-1"])
+    assert (thread.label, thread.turns, thread.tool_calls, thread.replicas) == ("the logs", 1, 3, ["logs-1"])
     assert thread.ended_at_ms - thread.started_at_ms == 4_000
 
 
