@@ -15,6 +15,7 @@ from pathlib import Path
 from shanty_protocol import Brief, DelegationSent, Entry, EntryAddress, Outcome, ThreadReplied
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Stored, create_layout
 from shanty_runtime.team import Team, load_team
+from shanty_runtime.tools.workspace import one_part
 
 TEAMS = Path(__file__).parent.parent / "teams"
 LEASE_S = 1
@@ -70,7 +71,7 @@ class Crew:
             name,
             agent,
             [sys.executable, "-m", module],
-            {**os.environ, **self.environment, **settings, **environment},
+            {**os.environ, **settings, **self.environment, **environment},
             self.folder / f"{name}.log",
         )
         self.replicas.append(replica)
@@ -79,7 +80,7 @@ class Crew:
     async def ready(self) -> None:
         """Every replica that was started is on the roster."""
         wanted = {each.name for each in self.replicas}
-        await until(lambda: self._is_up(wanted), 30, f"replicas {sorted(wanted)} on the roster")
+        await until(lambda: self._is_up(wanted), 90, f"replicas {sorted(wanted)} on the roster")
 
     async def _is_up(self, wanted: set[str]) -> bool:
         for replica in self.replicas:
@@ -93,6 +94,13 @@ class Crew:
         order = DelegationSent(at_ms=now_ms, by="test", to_thread="0", brief=Brief(objective=objective))
         await self.bus.journals.append(address, order, {"traceparent": traceparent} if traceparent else {})
         return address.subject
+
+    async def put(self, run: str, folder: Path) -> None:
+        """Put a folder's files into a run's workspace."""
+        for path, content in contents(folder):
+            await self.bus.files.commit(
+                run, path, one_part(content), base_version=0, agent="cli", thread="request-1", key=f"{run}.input"
+            )
 
     async def reply(self, run: str, within_s: float = 60) -> Outcome:
         """The outcome of a run."""
@@ -108,6 +116,11 @@ class Crew:
     async def journal(self, run: str, thread: str, agent: str) -> list[Entry]:
         part = await self.bus.journals.read(run, thread, agent)
         return [stored.entry for stored in part.entries]
+
+
+def contents(folder: Path) -> list[tuple[str, bytes]]:
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    return [(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
 
 
 @asynccontextmanager

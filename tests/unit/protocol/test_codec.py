@@ -28,6 +28,7 @@ DECODERS: list[Callable[[bytes], object]] = [
     codec.decode_live,
     codec.decode_card,
     codec.decode_file_version,
+    codec.decode_memory,
 ]
 OPENED = b'{"kind":"thread.opened","at_ms":1}'
 CALL = b'{"kind":"tool.called","at_ms":1,"call_id":"c","name":"n","arguments":{"x":%s}}'

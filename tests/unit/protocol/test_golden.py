@@ -14,17 +14,21 @@ from shanty_protocol import (
     AgentDraining,
     Brief,
     DelegationSent,
+    DocumentRelease,
+    DocumentVersion,
     FileRef,
     FileVersion,
     MailReceived,
     MailRejected,
     MessageSent,
+    ModelFailed,
     ModelReplied,
     Outcome,
     ProtocolError,
     ReplyReceived,
     StepStarted,
     TextStreamed,
+    ThreadCompacted,
     ThreadDue,
     ThreadFailed,
     ThreadOpened,
@@ -52,6 +56,7 @@ EXAMPLES: tuple[codec.Message, ...] = (
         fence=41,
         to_thread="0-1",
         after="shanty.0.logs.0-7f3a.0.lead.2",
+        team="incident",
         call_id="toolu_01A09q90qw90lq917835lq9",
         brief=Brief(
             objective="Find out when the error rate of the API rose, and which requests it hit first.",
@@ -92,6 +97,7 @@ EXAMPLES: tuple[codec.Message, ...] = (
             code="turn_limit",
         ),
         usage=SPENT,
+        cost_microusd=8_410,
     ),
     ThreadOpened(at_ms=1_795_000_001_000, by="logs-5f2b", fence=77, consumed=("shanty.0.logs.0-7f3a.0.lead.3",)),
     ThreadTakenOver(at_ms=1_795_000_031_000, by="logs-91aa", fence=79),
@@ -109,6 +115,25 @@ EXAMPLES: tuple[codec.Message, ...] = (
         model="claude-sonnet-5",
         usage=SPENT,
         refused={"toolu_01D": "You may have 32 threads at once; 32 are open. Wait for replies first."},
+        cost_microusd=8_410,
+    ),
+    ModelFailed(
+        at_ms=1_795_000_010_000,
+        by="logs-5f2b",
+        fence=77,
+        failure="overloaded",
+        reason="claude-sonnet-5 answered 529 overloaded_error (request req_011CSHoEeqs5C35K2UUqR7Fy)",
+        retry_at_ms=1_795_000_013_250,
+    ),
+    ThreadCompacted(
+        at_ms=1_795_000_011_000,
+        by="logs-5f2b",
+        fence=77,
+        summary="The burst began at 14:31:07, all of it on POST /orders; the hour before is quiet.",
+        keep_messages=1,
+        model="claude-sonnet-5",
+        usage=SPENT,
+        cost_microusd=8_410,
     ),
     ToolCalled(
         at_ms=1_795_000_009_100,
@@ -178,6 +203,21 @@ EXAMPLES: tuple[codec.Message, ...] = (
         key="0-7f3a.0-1.toolu_01E",
         at_ms=1_795_000_020_000,
     ),
+    DocumentVersion(
+        path="runbooks/orders.md",
+        version=4,
+        content="# Orders\nAfter a deployment the pool of connections is cold — wait five minutes.\n",
+        agent="logs",
+        key="0-7f3a.0-1.toolu_01F",
+        at_ms=1_795_000_021_000,
+        run="0-7f3a",
+        thread="0-1",
+        base_version=2,
+        restored_from=1,
+        quarantined=True,
+        by="ops@example.com",
+    ),
+    DocumentRelease(path="runbooks/orders.md", version=4, by="ops@example.com", at_ms=1_795_000_900_000),
 )
 
 DECODERS = {
@@ -186,6 +226,7 @@ DECODERS = {
     "live": codec.decode_live,
     "cards": codec.decode_card,
     "files": codec.decode_file_version,
+    "memory": codec.decode_memory,
 }
 CHANNEL_OF = {kind: name for name, channel in codec.CHANNELS.items() for kind in codec.kinds_of(channel)}
 
@@ -222,10 +263,10 @@ def test_a_kind_belongs_to_one_channel() -> None:
 
 @each_example
 def test_the_golden_files_set_every_field(example: codec.Message) -> None:
-    """So that a renamed field or a changed default shows in them; two fields keep what they are born with."""
+    """So that a renamed field or a changed default shows in them; some fields keep what they are born with."""
     told = set(msgspec.json.decode(golden(example))) - {"kind"}
     untold = set(type(example).__struct_fields__) - told
-    assert untold <= {"consumed", "protocol_version", "fence"}
+    assert untold <= {"consumed", "protocol_version", "fence", "deleted"}
 
 
 @each_example

@@ -44,8 +44,8 @@ def test_a_lane_is_a_number_and_names_its_streams(lane: str) -> None:
 
 
 def test_no_two_streams_of_two_lanes_take_the_same_subject() -> None:
-    specs = [*streams.lane_streams("0"), *streams.lane_streams("12")]
-    assert len({spec.name for spec in specs}) == 6
+    specs = [*streams.lane_streams("0"), *streams.lane_streams("12"), streams.memory_stream()]
+    assert len({spec.name for spec in specs}) == 7
     heads = [subject.removesuffix(">") for spec in specs for subject in spec.subjects]
     assert not any(one.startswith(other) for one in heads for other in heads if one is not other)
     feeds = [spec.republish_to for spec in specs if spec.republish_to]
@@ -56,9 +56,13 @@ def test_no_two_streams_of_two_lanes_take_the_same_subject() -> None:
 
 def test_what_is_written_once_cannot_be_deleted_or_pushed_out() -> None:
     entries, _, files = streams.lane_streams("0", num_replicas=3)
-    for spec in (entries, files):
+    for spec in (entries, files, streams.memory_stream(num_replicas=3)):
         assert (spec.max_msgs_per_subject, spec.discard, spec.discard_new_per_subject) == (1, "new", True)
         assert (spec.deny_delete, spec.num_replicas) == (True, 3)
+
+
+def test_what_runs_have_learnt_does_not_age() -> None:
+    assert streams.memory_stream().max_age_s == 0
 
 
 def test_the_consumers_of_an_agent_are_two_a_lane() -> None:

@@ -34,8 +34,8 @@ def test_every_status_is_named() -> None:
 
 def test_every_stream_is_named_with_the_subjects_it_takes() -> None:
     named = {cells[1].strip("`"): cells[0].strip("`") for cells in rows("Subjects")}
-    for spec in streams.lane_streams("0"):
-        documented = named[re.sub(r"0$", "<lane>", spec.name)]
+    for spec in (*streams.lane_streams("0"), streams.memory_stream()):
+        documented = named[re.sub(r"_0$", "_<lane>", spec.name)]
         assert documented.startswith(spec.subjects[0].removesuffix(">").replace(".0.", ".<lane>."))
 
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from shanty_protocol import (
     Address,
     ChunkAddress,
+    DocumentAddress,
     EntryAddress,
     FileAddress,
     LiveAddress,
     ProtocolError,
+    ReleaseAddress,
     TimerAddress,
     ids,
     subjects,
@@ -36,6 +38,8 @@ addresses: st.SearchStrategy[Address] = st.one_of(
     st.builds(TimerAddress, st.sampled_from(["set", "due"]), identities, runs, identities, identities),
     st.builds(FileAddress, runs, identities, paths, numbers),
     st.builds(ChunkAddress, runs, identities, digests, numbers),
+    st.builds(DocumentAddress, identities, identities, paths, numbers),
+    st.builds(ReleaseAddress, identities, paths, numbers),
     st.builds(LiveAddress, runs, identities),
 )
 
@@ -46,6 +50,8 @@ EXAMPLES: dict[str, Address] = {
     "shanty.timer.0.due.lead.0-7f3a.0.due": TimerAddress("due", "lead", "0-7f3a", "0", "due"),
     "shanty.file.0.0-7f3a.logs.version.nvsw23zonvsa.3": FileAddress("0-7f3a", "logs", "memo.md", 3),
     f"shanty.file.0.0-7f3a.logs.chunk.{'0f' * 32}.7": ChunkAddress("0-7f3a", "logs", "0f" * 32, 7),
+    "shanty.memory.incident.logs.version.nvsw23zonvsa.3": DocumentAddress("incident", "logs", "memo.md", 3),
+    "shanty.memory.incident.operators.release.nvsw23zonvsa.3": ReleaseAddress("incident", "memo.md", 3),
     "shanty.live.0-7f3a.0-3": LiveAddress("0-7f3a", "0-3"),
 }
 
@@ -122,6 +128,8 @@ def test_space_around_a_subject_is_refused(address: Address) -> None:
 @given(address=addresses, other=lanes)
 @patiently
 def test_the_lane_is_the_one_the_run_lives_in(address: Address, other: str) -> None:
+    if isinstance(address, DocumentAddress | ReleaseAddress):
+        return  # what outlives runs is in no lane
     lane = ids.lane_of(address.run)
     assume(other != lane)
     tokens = address.subject.split(".")
@@ -133,9 +141,16 @@ def test_the_lane_is_the_one_the_run_lives_in(address: Address, other: str) -> N
         assert is_refused(".".join([*tokens[:place], wrong, *tokens[place + 1 :]]))
 
 
-@given(address=st.one_of(entry_addresses, st.builds(FileAddress, runs, identities, paths, numbers)))
+@given(
+    address=st.one_of(
+        entry_addresses,
+        st.builds(FileAddress, runs, identities, paths, numbers),
+        st.builds(DocumentAddress, identities, identities, paths, numbers),
+        st.builds(ReleaseAddress, identities, paths, numbers),
+    )
+)
 @patiently
-def test_a_number_has_one_spelling(address: EntryAddress | FileAddress) -> None:
+def test_a_number_has_one_spelling(address: Address) -> None:
     rest, _, number = address.subject.rpartition(".")
     for wrong in (
         f"0{number}",
@@ -161,6 +176,9 @@ def test_a_number_out_of_range_has_no_subject(number: int) -> None:
         lambda: FileAddress("0-r", "lead", "a", number).subject,
         lambda: FileAddress("0-r", "lead", "a", number).guard,
         lambda: ChunkAddress("0-r", "lead", "0" * 64, number).subject,
+        lambda: DocumentAddress("t", "lead", "a", number).subject,
+        lambda: DocumentAddress("t", "lead", "a", number).guard,
+        lambda: ReleaseAddress("t", "a", number).subject,
     )
     for build in builders:
         with pytest.raises(ProtocolError, match="is not a number from 0 to"):
@@ -199,6 +217,11 @@ def test_what_is_no_id_has_no_subject(wrong: str) -> None:
         lambda: FileAddress(wrong, "lead", "a", 1).guard,
         lambda: ChunkAddress("0-r", wrong, "0" * 64, 0).subject,
         lambda: ChunkAddress("0-r", "lead", wrong, 0).subject,
+        lambda: DocumentAddress(wrong, "lead", "a", 1).subject,
+        lambda: DocumentAddress("t", wrong, "a", 1).subject,
+        lambda: DocumentAddress(wrong, "lead", "a", 1).guard,
+        lambda: ReleaseAddress(wrong, "a", 1).subject,
+        lambda: subjects.memory_filter(wrong),
         lambda: LiveAddress("0-r", wrong).subject,
         lambda: subjects.mail_filter("0", wrong),
         lambda: subjects.mail_filter(wrong, "logs"),
@@ -255,6 +278,14 @@ def test_other_subjects_are_found_by_their_filters() -> None:
     assert not matches(subjects.versions_filter("0-r", "memo.txt"), file.subject)
     assert matches(file.guard, FileAddress("0-r", "metrics", "memo.md", 3).subject)
     assert not matches(subjects.versions_filter("0-r"), ChunkAddress("0-r", "logs", "0" * 64, 3).subject)
+    document, release = DocumentAddress("t", "logs", "memo.md", 3), ReleaseAddress("t", "memo.md", 3)
+    assert matches(document.guard, DocumentAddress("t", "metrics", "memo.md", 3).subject)
+    assert not matches(document.guard, release.subject)
+    for fact in (document, release):
+        assert matches(subjects.memory_filter("t"), fact.subject)
+        assert matches(subjects.memory_filter("t", "memo.md"), fact.subject)
+        assert not matches(subjects.memory_filter("t", "memo.txt"), fact.subject)
+        assert not matches(subjects.memory_filter("u"), fact.subject)
     assert matches(subjects.timer_filter("0", "lead"), TimerAddress("due", "lead", "0-r", "0", "due").subject)
     assert not matches(subjects.timer_filter("0", "lead"), TimerAddress("set", "lead", "0-r", "0", "due").subject)
     assert matches(subjects.run_live("0-r"), LiveAddress("0-r", "0-1").subject)
@@ -287,6 +318,11 @@ def matches(pattern: str, subject: str) -> bool:
 def test_only_the_subject_of_an_entry_is_one(subject: str) -> None:
     with pytest.raises(ProtocolError):
         subjects.parse_entry(subject)
+
+
+@pytest.mark.parametrize("author", ["logs", "lead", "log", "*", ""])
+def test_only_people_release(author: str) -> None:
+    assert is_refused(f"shanty.memory.incident.{author}.release.nvsw23zonvsa.3")
 
 
 def test_the_feed_is_not_an_address() -> None:

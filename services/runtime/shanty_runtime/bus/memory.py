@@ -39,6 +39,8 @@ logger = logging.getLogger("shanty.bus")
 
 MAX_DOCUMENTS = 5_000
 """Documents of one scope, deleted ones included: what every process that reads it has to index."""
+PAGE_FACTS = 100
+"""How many are taken into an index before other work has its turn."""
 TIME_STAMP = "Nats-Time-Stamp"
 
 
@@ -74,6 +76,17 @@ class Documents:
     async def documents(self, scope: str, prefix: str = "") -> tuple[Document, ...]:
         """The newest version of every document everybody sees, by path. No contents."""
         return (await self._index(scope)).documents(prefix)
+
+    async def quarantined(self, scope: str, prefix: str = "") -> tuple[Document, ...]:
+        """Every version that waits for a person, by path. No contents."""
+        index = await self._index(scope)
+        return tuple(
+            each
+            for path in index.paths
+            if path.startswith(prefix)
+            for each in index.history(path)
+            if each.in_quarantine and not each.unreadable
+        )
 
     async def search(self, scope: str, query: str, max_results: int) -> tuple[Found, ...]:
         """Documents everybody sees that have some of the words, the best first."""
@@ -187,7 +200,7 @@ class Documents:
                 if known.written.key == draft.key:
                     return msgspec.structs.replace(known.written, content=await self.content(scope, known))
             _check_base(newest(history, writer), draft)
-            if not history and len(index.paths) >= MAX_DOCUMENTS:
+            if not history and index.count >= MAX_DOCUMENTS:
                 raise DocumentError(f"the memory of {scope} has {MAX_DOCUMENTS} documents: rewrite one that is there")
             # Others may have written versions that this writer does not see: they keep their places.
             following = history[-1].version + 1 if history else 1
@@ -208,7 +221,9 @@ class Documents:
 
     async def _index(self, scope: str) -> MemoryIndex:
         """The index of a scope with everything that was stored before this call."""
-        known = self._scopes.setdefault(scope, _Scope())
+        if scope not in self._scopes:
+            self._scopes[scope] = _Scope()
+        known = self._scopes[scope]
         filter_subject = subjects.memory_filter(scope)
         async with known.reading:
             await self._connection.persist(f"reading {filter_subject}", lambda: self._catch_up(known, filter_subject))
@@ -219,7 +234,11 @@ class Documents:
         more = last is not None and last.seq >= known.next_seq
         while more:
             page, more = await jetstream.get_batch(
-                self._connection, MEMORY_STREAM, filter_subject, from_seq=known.next_seq
+                self._connection,
+                MEMORY_STREAM,
+                filter_subject,
+                from_seq=known.next_seq,
+                max_messages=PAGE_FACTS,
             )
             known.add(page)
         if last is not None and known.next_seq <= last.seq:

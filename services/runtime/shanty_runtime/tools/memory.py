@@ -12,7 +12,7 @@ run does not become what the next ones believe.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
@@ -211,20 +211,14 @@ class Memory:
             raise DocumentError(f"{self.agent} may {may}; `memory: {wanted}` in its file would allow it")
 
 
-def newest(history: Iterable[Document], reader: Reader = ANYBODY) -> Document | None:
+def newest(history: Sequence[Document], reader: Reader = ANYBODY) -> Document | None:
     """The newest version a reader sees, which may say that the document is deleted. `history` is oldest first."""
-    seen = None
-    for each in history:
-        seen = each if each.visible_to(reader) else seen
-    return seen
+    return next((each for each in reversed(history) if each.visible_to(reader)), None)
 
 
-def newest_at(history: Iterable[Document], at_ms: int) -> Document | None:
+def newest_at(history: Sequence[Document], at_ms: int) -> Document | None:
     """The newest version that everybody could see at a time."""
-    seen = None
-    for each in history:
-        seen = each if each.visible_at(at_ms) else seen
-    return seen
+    return next((each for each in reversed(history) if each.visible_at(at_ms)), None)
 
 
 def base_of(document: Document | None) -> int:

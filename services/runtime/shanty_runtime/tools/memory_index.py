@@ -49,7 +49,7 @@ class MemoryIndex:
         self._versions: dict[str, dict[int, Document]] = {}
         self._shown: dict[str, Document] = {}
         self._rows: dict[str, int] = {}
-        self._table = sqlite3.connect(":memory:", isolation_level=None)
+        self._table = sqlite3.connect(":memory:")
         try:
             self._table.execute(_TABLE)
         except sqlite3.OperationalError as error:
@@ -62,12 +62,18 @@ class MemoryIndex:
         for fact in facts:
             _take(self._versions.setdefault(fact.address.path, {}), fact)
             changed.add(fact.address.path)
-        for path in changed:
-            self._refresh(path)
+        with self._table:  # one transaction: FTS5 puts its index in order at the end of each
+            for path in changed:
+                self._refresh(path)
 
     def history(self, path: str) -> tuple[Document, ...]:
         """Every version of a document, oldest first."""
         return in_order(self._versions.get(path, {}))
+
+    @property
+    def count(self) -> int:
+        """Of all documents, also of those nobody sees."""
+        return len(self._versions)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -104,9 +110,8 @@ class MemoryIndex:
             return
         if before is None or before.version != shown.version:
             self._write_row(shown)
-        for number, each in versions.items():
-            if number <= shown.version and each.written.content:
-                versions[number] = without_content(each)
+        for number in range(before.version if before else min(versions), shown.version + 1):
+            versions[number] = without_content(versions[number])
         self._shown[path] = versions[shown.version]
 
     def _write_row(self, document: Document) -> None:
@@ -125,8 +130,10 @@ class MemoryIndex:
 def in_order(versions: Mapping[int, Document]) -> tuple[Document, ...]:
     """Oldest first, up to the first gap: what was written far ahead of its place does not count yet."""
     numbers = sorted(versions)
-    ended = next((place for place, number in enumerate(numbers) if number != numbers[0] + place), len(numbers))
-    return tuple(versions[number] for number in numbers[:ended])
+    if numbers and numbers[-1] - numbers[0] >= len(numbers):
+        gap = next(place for place, number in enumerate(numbers) if number != numbers[0] + place)
+        numbers = numbers[:gap]
+    return tuple(versions[number] for number in numbers)
 
 
 def without_content(document: Document) -> Document:

@@ -1,0 +1,101 @@
+"""Teams whose agents are Claude, through the real SDK, against a server that speaks Anthropic's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shanty_protocol import ModelReplied
+from shanty_runtime.team import load_team
+from shanty_runtime.testing.claude import ClaudeServer, play
+from support.audit import audit
+from support.crew import TEAMS, Crew, crew
+
+INCIDENT = Path(__file__).parents[2] / "deploy" / "teams" / "incident"
+MODEL = "claude-sonnet-5-5"
+SECRET = "sk-ant-a-key-that-must-not-be-seen-anywhere"
+SEEDS = range(30)
+
+
+def claude_environment(server: ClaudeServer, tmp_path: Path) -> dict[str, str]:
+    return {
+        "SHANTY_MODEL": MODEL,
+        "ANTHROPIC_BASE_URL": server.url,
+        "ANTHROPIC_API_KEY": SECRET,
+        "LEDGER_FILE": str(tmp_path / "ledger.txt"),
+        "MODEL_CALLS_FILE": str(tmp_path / "model-calls.txt"),
+    }
+
+
+@pytest.fixture
+async def ledger_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClaudeServer]:
+    monkeypatch.setenv("MODEL_CALLS_FILE", str(tmp_path / "model-calls.txt"))
+    async with ClaudeServer(play(load_team(TEAMS / "ledger"))) as server:
+        yield server
+
+
+def make_up_incident(folder: Path) -> dict[str, str]:
+    """An incident in a folder, and the truth about it."""
+    command: list[str | Path] = [sys.executable, INCIDENT / "evals" / "generate.py", "--seed", "7", "--out", folder]
+    subprocess.run(command, check=True, capture_output=True)
+    truth: dict[str, str] = json.loads((folder / "truth.json").read_text())
+    return truth
+
+
+async def test_the_incident_team_does_its_job_as_claude_in_processes_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "incident"
+    truth = make_up_incident(folder)
+    agents = {"lead": 1, "deploys": 1, "logs": 1, "metrics": 1, "tickets": 1}
+    async with ClaudeServer(play(load_team(INCIDENT))) as server:
+        async with crew(INCIDENT, tmp_path, agents, claude_environment(server, tmp_path)) as running:
+            await running.put("0-r", folder)
+            await running.start("0-r", running.team.goal)
+            outcome = await running.reply("0-r", within_s=100)
+            assert outcome.result is not None
+            first = outcome.result["causes"][0]
+            assert (first["kind"], first["service"]) == (truth["kind"], truth["service"])
+            replies = [one.entry for one in await running.entries("0-r") if isinstance(one.entry, ModelReplied)]
+            assert {reply.model for reply in replies} == {MODEL}
+            assert all(reply.cost_microusd for reply in replies)
+        server.assert_valid()
+        assert len(server.bodies) == len(replies), "no call was made in vain"
+
+
+@pytest.mark.timeout(400)
+async def test_whoever_is_killed_and_whenever_every_request_stays_valid_and_every_effect_happens_once(
+    tmp_path: Path, ledger_server: ClaudeServer
+) -> None:
+    environment = claude_environment(ledger_server, tmp_path)
+    async with crew("ledger", tmp_path, {"lead": 2, "clerk": 2, "counter": 1}, environment) as running:
+        for seed in SEEDS:
+            killing = asyncio.create_task(kill_one(running, random.Random(seed)))
+            run = f"0-seed-{seed}"
+            await running.start(run, objective=run)
+            outcome = await running.reply(run)
+            await killing
+            await audit(running, run, outcome, tmp_path / "ledger.txt", tmp_path / "model-calls.txt")
+    ledger_server.assert_valid()
+
+
+async def kill_one(running: Crew, chance: random.Random) -> None:
+    await asyncio.sleep(chance.uniform(0, 1.5))
+    replica = chance.choice([each for each in running.replicas if each.agent in ("lead", "clerk")])
+    replica.kill()
+    replica.respawn()
+
+
+async def test_the_key_is_in_no_entry_and_no_log_line(tmp_path: Path, ledger_server: ClaudeServer) -> None:
+    environment = claude_environment(ledger_server, tmp_path)
+    async with crew("ledger", tmp_path, {"lead": 1, "clerk": 1, "counter": 1}, environment) as running:
+        await running.start("0-r", objective="0-r")
+        await running.reply("0-r")
+        stored = [one.data.decode() for one in await running.entries("0-r")]
+        logs = [replica.log.read_text() for replica in running.replicas]
+    assert len(stored) > 20 and not any(SECRET in text for text in [*stored, *logs])
