@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo incident test check format lint types contracts schema lock clean
+.PHONY: help demo incident test proofs check format lint types contracts schema lock clean
 
 # Everything runs from one virtual environment in the checkout. Nothing but python3 and make has to be there first.
 PYTHON  ?= python3
@@ -44,7 +44,10 @@ incident: $(VENV)/run.stamp ## write a synthetic incident: make incident SEED=7 
 	@$(BIN)/python deploy/teams/incident/evals/generate.py --seed $(SEED) --out $(OUT)
 
 test: $(VENV)/dev.stamp ## run every test
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+proofs: $(VENV)/dev.stamp ## the slow proofs: more kills, more seeds
+	@$(BIN)/python -m pytest -q -m slow
 
 check: format lint types contracts schema test ## all that CI checks: format, lint, types, contracts, schema drift, tests
 

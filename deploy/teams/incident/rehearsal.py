@@ -72,11 +72,14 @@ def lead(turn: Turn) -> Move:
 
 def delegation(name: str, survey: dict[str, Any]) -> Call:
     objectives = {
-        "logs": "Find out what changed in the logs: when errors rose, in which services, with which new messages, and "
+        "logs": "Find out what changed in the logs: when errors rose, in which services, with which "
+        "new messages, and "
         "which other services those messages name.",
         "metrics": "Find every series that stepped, grew without end or fell back, with its onset and size.",
         "deploys": "List what was changed by people, by service, type and time, including what was rolled back.",
-        "tickets": "Group what customers wrote, find groups that rose above their usual rate, and count the customers.",
+        "tickets": (
+            "Group what customers wrote, find groups that rose above their usual rate, and count the customers."
+        ),
     }
     return call(
         "delegate",
@@ -100,11 +103,14 @@ def follow_up_questions(
     verdict: Verdict, threads: dict[str, str], found: dict[str, dict[str, Any]], survey: dict[str, Any]
 ) -> list[Call]:
     """What is still worth asking once all have spoken; nothing to those who did not reply."""
-    answered = {name for name in threads if found.get(name, {}).get("result")}
+    answered = {name for name in threads if has_read_something(found.get(name, {}).get("result") or {})}
     if verdict.onset is None or verdict.until is None:
         if "logs" not in answered:
             return []
-        text = "Nothing seems to have got worse. Count the errors of the loudest log over its whole time, and confirm or deny."
+        text = (
+            "Nothing seems to have got worse. Count the errors of the loudest log over its whole "
+            "time, and confirm or deny."
+        )
         return [call("send_to_specialist", thread=threads["logs"], message=f"{text}\nhypothesis: none\nservice: ")]
     window = f"begin: {written(verdict.onset - 300)}\nend: {written(verdict.until)}\nonset: {written(verdict.onset)}"
     top = [(cause.kind, cause.service) for cause in verdict.causes[:2]]
@@ -113,7 +119,8 @@ def follow_up_questions(
         asked = "\n".join(f"hypothesis: {kind}\nservice: {service}" for kind, service in top)
         kind, service = top[0]
         text = (
-            f"What came back points at {KIND_NAMES[kind]} at {service}. Show the lines around the onset for {service}, "
+            f"What came back points at {KIND_NAMES[kind]} at {service}. Show the lines around the "
+            f"onset for {service}, "
             f"and confirm or deny each of these explanations."
         )
         questions.append(call("send_to_specialist", thread=threads["logs"], message=f"{text}\n{asked}\n{window}"))
@@ -124,9 +131,17 @@ def follow_up_questions(
         questions.append(call("send_to_specialist", thread=threads["deploys"], message=message))
     if "tickets" in answered:
         text = "Count the customers who complained between the onset and an hour after the end."
-        message = f"{text}\nhypothesis: impact\nservice: \nbegin: {written(verdict.onset)}\nend: {written(verdict.until + 3600)}"
+        message = (
+            f"{text}\nhypothesis: impact\nservice: \nbegin: {written(verdict.onset)}\nend: "
+            f"{written(verdict.until + 3600)}"
+        )
         questions.append(call("send_to_specialist", thread=threads["tickets"], message=message))
     return questions
+
+
+def has_read_something(result: dict[str, Any]) -> bool:
+    """Whether a first reply holds anything that a question could build on."""
+    return any(result.get(part) for part in ("logs", "changes", "reports"))
 
 
 def writing(turn: Turn, findings: Findings) -> Move:
@@ -290,7 +305,7 @@ def logs_again(turn: Turn, question: dict[str, list[str]]) -> Move:
     pairs = list(zip(question.get("hypothesis", []), question.get("service", []), strict=False))
     looked = since_last_reply(turn, "errors_between")
     begin, end = window_of(question, mined)
-    if not looked:
+    if not looked and mined:
         paths = dict.fromkeys(path for _, service in pairs for path in files_about(mined, service))
         paths.update(dict.fromkeys(loudest(mined)))
         names = services(turn)

@@ -113,8 +113,8 @@ class TicketWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 @tool(effect="read")
 async def survey_inputs(args: Survey, context: ToolContext) -> dict[str, Any]:
-    """What there is to analyse: files by role (logs, metrics, deploys, tickets), the names of services found in any of
-    them, the year, and what is missing. Call it first; hand `services` and `year` on to the specialists."""
+    """What there is to analyse: files by role (logs, metrics, deploys, tickets), the names of services found in any
+    of them, the year, and what is missing. Call it first; hand `services` and `year` on to the specialists."""
     roles = await files_by_role(context.workspace)
     names: Counter[str] = Counter()
     years: Counter[int] = Counter()
@@ -142,7 +142,7 @@ async def survey_inputs(args: Survey, context: ToolContext) -> dict[str, Any]:
 
 @tool(effect="read")
 async def survey_logs(args: Survey, context: ToolContext) -> dict[str, Any]:
-    """Every log with its size, notation, services and first moment, read from its first lines. Call it before mining."""
+    """Every log with its size, notation, services and first moment, from its first lines. Call it before mining."""
     logs: list[dict[str, Any]] = []
     for path in (await files_by_role(context.workspace))["logs"]:
         found = await context.workspace.stat(path)
@@ -162,7 +162,7 @@ async def survey_logs(args: Survey, context: ToolContext) -> dict[str, Any]:
 @tool(effect="read")
 async def mine_log(args: LogFile, context: ToolContext) -> LogReport:
     """Read one whole log and say what stands out, for each service in it: rises of errors, templates that are new or
-    burst, whom they name, rises and stops of ordinary traffic, restarts, latency. Every finding has its first line."""
+    burst, whom they name, rises and stops of ordinary traffic, restarts, latency. Every finding names a line."""
     year = args.year or await stored_year(context.workspace, args.path)
     miner = LogMiner(args.path, names=args.names, year=year, begin=parse_time(args.begin))
     async for number, line in paced(context.workspace.lines(args.path)):
@@ -254,7 +254,7 @@ async def metric_changes(args: DataFile, context: ToolContext) -> dict[str, Any]
 
 @tool(effect="read")
 async def series_window(args: SeriesWindow, context: ToolContext) -> dict[str, Any]:
-    """Values of the series of a service and metric between two moments, at most 60 points a series, with line numbers."""
+    """Values of the series of a service and metric between two moments, at most 60 points each, with line numbers."""
     begin, end = moment(args.begin, "begin"), moment(args.end, "end")
     series, _ = read_series(args.path, await head(context.workspace, args.path, MOST_ROWS), args.year or 1970)
     shown = []
@@ -276,8 +276,8 @@ async def list_changes(args: DataFile, context: ToolContext) -> dict[str, Any]:
 
 @tool(effect="read")
 async def align_changes(args: Align, context: ToolContext) -> dict[str, list[Aligned]]:
-    """The changes next to an onset, the nearest before it first, with the distance and whether they are of the service
-    in question."""
+    """The changes next to an onset, the nearest before it first, with the distance and whether they are of the
+    service in question."""
     changes, _ = read_changes(args.path, await whole_text(context.workspace, args.path), args.year or 1970)
     return {"aligned": aligned(changes, moment(args.onset, "onset"), args.service)[:15]}
 

@@ -154,5 +154,8 @@ def aligned(changes: list[ChangeEvent], onset_s: float, service: str = "") -> li
 def remark(gap_s: float, own: bool, change: ChangeEvent, service: str) -> str:
     whose = f"of {service}" if own else "of another service"
     if gap_s < -60:
-        return f"{change.type} {whose}, {-gap_s / 60:.0f} min after the onset: it cannot be the cause, it may be a remedy"
+        return (
+            f"{change.type} {whose}, {-gap_s / 60:.0f} min after the onset: it cannot be the "
+            "cause, it may be a remedy"
+        )
     return f"{change.type} {whose}, {max(gap_s, 0) / 60:.1f} min before the onset"

@@ -11,24 +11,54 @@ import re
 DEBUG, INFO, WARN, ERROR, FATAL = range(5)
 LEVEL_NAMES = ("debug", "info", "warn", "error", "fatal")
 LEVELS = {
-    "trace": DEBUG, "debug": DEBUG, "fine": DEBUG, "finer": DEBUG, "finest": DEBUG, "verbose": DEBUG, "d": DEBUG,
-    "info": INFO, "notice": INFO, "information": INFO, "log": INFO, "note": INFO, "system": INFO, "i": INFO,
-    "statement": INFO, "hint": INFO, "detail": INFO, "context": INFO, "config": INFO,
-    "warn": WARN, "warning": WARN, "w": WARN,
-    "error": ERROR, "err": ERROR, "severe": ERROR, "e": ERROR,
-    "fatal": FATAL, "critical": FATAL, "crit": FATAL, "alert": FATAL, "emerg": FATAL, "emergency": FATAL,
-    "panic": FATAL, "f": FATAL,
-}  # fmt: skip
+    "trace": DEBUG,
+    "debug": DEBUG,
+    "fine": DEBUG,
+    "finer": DEBUG,
+    "finest": DEBUG,
+    "verbose": DEBUG,
+    "d": DEBUG,
+    "info": INFO,
+    "notice": INFO,
+    "information": INFO,
+    "log": INFO,
+    "note": INFO,
+    "system": INFO,
+    "i": INFO,
+    "statement": INFO,
+    "hint": INFO,
+    "detail": INFO,
+    "context": INFO,
+    "config": INFO,
+    "warn": WARN,
+    "warning": WARN,
+    "w": WARN,
+    "error": ERROR,
+    "err": ERROR,
+    "severe": ERROR,
+    "e": ERROR,
+    "fatal": FATAL,
+    "critical": FATAL,
+    "crit": FATAL,
+    "alert": FATAL,
+    "emerg": FATAL,
+    "emergency": FATAL,
+    "panic": FATAL,
+    "f": FATAL,
+}
 
 SYMPTOMS: dict[str, re.Pattern[str]] = {
     name: re.compile(pattern, re.IGNORECASE)
     for name, pattern in {
         "certificate": r"x\.?509|certificate[^.]{0,60}expir|expir[^.]{0,40}certificate|\bcert\b[^.]{0,40}expir"
-        r"|cert_has_expired|certificate_expired|certificate verify failed|not ?after\b|certificate is not (?:yet )?valid"
+        r"|cert_has_expired|certificate_expired|certificate verify failed|not ?after\b|certificate is "
+        r"not (?:yet )?valid"
         r"|certpathvalidator|pkix path|ssl certificate problem|bad certificate|certificate validity",
         "memory": r"out[ -]?of[ -]?memory|\boom\b|oom[-_ ]?kill|java heap space|gc overhead|cannot allocate memory"
-        r"|failed to allocate|memory (?:limit|pressure|exhausted|allocation)|exit(?:ed|code)?\W{0,3}(?:with )?(?:code |status )?137"
-        r"|bad_alloc|memoryerror|heap (?:exhausted|limit|usage|at|is|out)|(?:rss|resident|working set)\b.{0,30}(?:limit|exceed|high)"
+        r"|failed to allocate|memory (?:limit|pressure|exhausted|allocation)|exit(?:ed"
+        r"|code)?\W{0,3}(?:with )?(?:code |status )?137"
+        r"|bad_alloc|memoryerror|heap (?:exhausted|limit|usage|at|is|out)|(?:rss|resident|working "
+        r"set)\b.{0,30}(?:limit|exceed|high)"
         r"|allocation fail",
         "gc": r"\bfull gc\b|\bgc pause|pause full|stop-the-world|garbage collect|\bgc\b.{0,30}(?:took|paused|ms)",
         "overload": r"too many (?:requests|connections|clients|open files|concurrent)|\b429\b|rate.?limit|throttl"
@@ -41,31 +71,47 @@ SYMPTOMS: dict[str, re.Pattern[str]] = {
         r"|econn(?:refused|reset|aborted)|no route to host|(?:host|network|is|are) unreachable|broken pipe"
         r"|(?:could not|cannot|can't|unable to|failed to|failure) (?:connect|reach|establish|open connection)"
         r"|connect(?:\(\)|ion)? fail|name resolution|no such host|unavailable|not reachable|unreachable|unresponsive"
-        r"|no (?:healthy|live) upstream|prematurely closed|circuit.{0,12}open|server has gone away|\beof\b|socket hang up"
+        r"|no (?:healthy|live) upstream|prematurely closed|circuit.{0,12}open|server has gone away"
+        r"|\beof\b|socket hang up"
         r"|not responding|no response|lost contact|is down\b|service outage|bad gateway|\b50[234]\b",
-        "timeout": r"time[d]?[ -]?out|timeout|deadline.{0,12}exceeded|etimedout|took too long|gave up waiting|no answer",
-        "fault": r"null ?pointer|null reference|undefined is not|cannot read propert|\b(?:type|key|attribute|index|value"
+        "timeout": (
+            r"time[d]?[ -]?out|timeout|deadline.{0,12}exceeded|etimedout|took too long|gave up "
+            r"waiting|no answer"
+        ),
+        "fault": r"null ?pointer|null reference|undefined is not|cannot read propert|\b(?:type|key"
+        r"|attribute|index|value"
         r"|name|reference|runtime|assertion|zerodivision|syntax|import|lookup)error\b|no ?such ?method|class ?cast"
-        r"|illegal ?(?:state|argument)|class ?not ?found|nil pointer|seg(?:mentation )?fault|sigsegv|\bpanic\b|assert\w* fail"
-        r"|unhandled|uncaught|traceback|unexpected (?:null|nil|field|token|type|value|end|character)|(?:de)?seriali[sz]"
+        r"|illegal ?(?:state|argument)|class ?not ?found|nil pointer|seg(?:mentation )?fault|sigsegv"
+        r"|\bpanic\b|assert\w* fail"
+        r"|unhandled|uncaught|traceback|unexpected (?:null|nil|field|token|type|value|end|character)"
+        r"|(?:de)?seriali[sz]"
         r"|schema|(?:no such|unknown|missing|undefined) (?:column|field|table|function|method|attribute|property)"
-        r"|does not exist|out of (?:range|bounds)|division by zero|stack ?overflow|\bnpe\b|invalid (?:state|cast|type)"
+        r"|does not exist|out of (?:range|bounds)|division by zero|stack ?overflow|\bnpe\b|invalid "
+        r"(?:state|cast|type)"
         r"|exception|regression|incompatible|not implemented|violat|malformed|corrupt",
         "config": r"config|setting|misconfig|invalid (?:value|option|credential|parameter|url|endpoint|host|dsn)"
         r"|missing (?:env|key|required|option|parameter|secret|variable)|environment variable|permission denied"
-        r"|unauthori[sz]ed|access denied|forbidden|authentication failed|\b40[13]\b|unknown (?:host|key|option)|feature.?flag"
-        r"|not (?:set|configured|allowed|permitted)|credential|api key|invalid token|no such (?:bucket|queue|topic|database)"
+        r"|unauthori[sz]ed|access denied|forbidden|authentication failed|\b40[13]\b|unknown (?:host"
+        r"|key|option)|feature.?flag"
+        r"|not (?:set|configured|allowed|permitted)|credential|api key|invalid token|no such (?:bucket"
+        r"|queue|topic|database)"
         r"|wrong (?:password|host|endpoint|region)|allow-?list|feature|parameter|\bflag\b|property",
         "crash": r"crash|core dump|no space left|disk (?:is )?full|read-only (?:file system|mode)|shut(?:ting)? ?down"
-        r"|terminating|database system (?:was|is)|in recovery|recovery mode|not accepting|failover|primary|leader election"
+        r"|terminating|database system (?:was|is)|in recovery|recovery mode|not accepting|failover"
+        r"|primary|leader election"
         r"|replica|i/o error|node (?:is )?(?:down|lost|not ready)|lost quorum|maintenance|killed|exit(?:ed|ing)",
-        "restart": r"\bre-?start(?:ed|ing)?\b|\bboot(?:ed|ing)?\b|listening on|ready (?:to|for) (?:accept|serve|connections|start)"
-        r"|\bstart(?:ed|ing|up)\b.{0,40}(?:version|server|service|pid|process|application|worker|up|port|in \d)|server start",
+        "restart": r"\bre-?start(?:ed|ing)?\b|\bboot(?:ed|ing)?\b|listening on|ready (?:to|for) "
+        r"(?:accept|serve|connections|start)"
+        r"|\bstart(?:ed|ing|up)\b.{0,40}(?:version|server|service|pid|process|application|worker|up"
+        r"|port|in \d)|server start",
     }.items()
-}  # fmt: skip
+}
 
 ADVANCE_NOTICE = re.compile(
-    r"will expire|expires? (?:in|on|soon)|days? (?:left|remaining|until)|renew(?:ed|al)|rotat|about to expire|expiring",
+    (
+        r"will expire|expires? (?:in|on|soon)|days? (?:left|remaining|until)|renew(?:ed|al)|rotat|about "
+        r"to expire|expiring"
+    ),
     re.IGNORECASE,
 )
 """A certificate that is going to expire, or has been renewed: not one that has expired."""
@@ -102,9 +148,12 @@ CHANGE_TYPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 COMPLAINT = re.compile(
-    r"error|fail|broken|down\b|outage|slow|time[d]?[ -]?out|timeout|can ?not|can't|cant\b|unable|not work|does ?n[o']t work"
-    r"|stuck|hang|crash|unavailable|lost|stops?\b|stopped|refus|declin|reject|5\d\d|denied|warning|insecure|missing|wrong"
-    r"|never (?:arriv|load|complet|finish)|not (?:load|respond|complet|process|reach)|spinn|delay|won't|blank|unreachable|issue",
+    r"error|fail|broken|down\b|outage|slow|time[d]?[ -]?out|timeout|can ?not|can't|cant\b|unable|not "
+    r"work|does ?n[o']t work"
+    r"|stuck|hang|crash|unavailable|lost|stops?\b|stopped|refus|declin|reject|5\d\d|denied|warning"
+    r"|insecure|missing|wrong"
+    r"|never (?:arriv|load|complet|finish)|not (?:load|respond|complet|process|reach)|spinn|delay"
+    r"|won't|blank|unreachable|issue",
     re.IGNORECASE,
 )
 

@@ -20,19 +20,31 @@ KIND_NAMES = {
     "expired_certificate": "an expired certificate",
 }
 NEXT_STEPS = {
-    "bad_deploy": ("Roll {service} back to the version before, if that has not been done.",
-                   "Add a test that fails on the new error before the version is shipped again."),
-    "config_change": ("Take the change to {service} back, if that has not been done.",
-                      "Have such changes checked against a running instance before they reach all of them."),
-    "dependency_outage": ("Ask the owners of {service} for its state and history around the onset.",
-                          "Check timeouts, retries and fallbacks of the services that call {service}."),
-    "memory_leak": ("Restart {service} in turns to gain time, and take a heap dump before one of them goes.",
-                    "Compare what {service} keeps in memory with the version before the growth began."),
-    "traffic_surge": ("Add capacity to {service} or limit the callers; find out who sends the extra traffic.",
-                      "Set a limit at the entry that is below what {service} can take."),
-    "expired_certificate": ("Renew the certificate of {service} and reload everything that serves it.",
-                            "Alert on the remaining lifetime of every certificate, weeks ahead."),
-}  # fmt: skip
+    "bad_deploy": (
+        "Roll {service} back to the version before, if that has not been done.",
+        "Add a test that fails on the new error before the version is shipped again.",
+    ),
+    "config_change": (
+        "Take the change to {service} back, if that has not been done.",
+        "Have such changes checked against a running instance before they reach all of them.",
+    ),
+    "dependency_outage": (
+        "Ask the owners of {service} for its state and history around the onset.",
+        "Check timeouts, retries and fallbacks of the services that call {service}.",
+    ),
+    "memory_leak": (
+        "Restart {service} in turns to gain time, and take a heap dump before one of them goes.",
+        "Compare what {service} keeps in memory with the version before the growth began.",
+    ),
+    "traffic_surge": (
+        "Add capacity to {service} or limit the callers; find out who sends the extra traffic.",
+        "Set a limit at the entry that is below what {service} can take.",
+    ),
+    "expired_certificate": (
+        "Renew the certificate of {service} and reload everything that serves it.",
+        "Alert on the remaining lifetime of every certificate, weeks ahead.",
+    ),
+}
 MOST_EVENTS = 18
 
 
@@ -92,7 +104,8 @@ def change_events(evidence: Evidence, low: float, high: float) -> list[Happening
 
 
 def said_of_change(kind: str, service: str, version: str, description: str) -> str:
-    return f"{kind} of {service or 'an unnamed service'}{f' {version}' if version else ''}{f': {description}' if description else ''}"
+    said = f"{kind} of {service or 'an unnamed service'} {version}".rstrip()
+    return f"{said}: {description}" if description else said
 
 
 def cause_events(causes: Sequence[Cause]) -> list[Happening]:
@@ -260,7 +273,10 @@ def likely(verdict: Verdict) -> str:
     first = verdict.causes[0]
     against = [reason.text for reason in first.reasons if reason.points < 0]
     said = [
-        f"## Most likely cause\n\n**{KIND_NAMES[first.kind].capitalize()}: {first.service}**, confidence {first.confidence:.0%}.",
+        (
+            f"## Most likely cause\n\n**{KIND_NAMES[first.kind].capitalize()}: {first.service}**, "
+            f"confidence {first.confidence:.0%}."
+        ),
         bullets(f"{reason.text}{shown(reason.place)}" for reason in first.reasons if reason.points > 0),
     ]
     if against:

@@ -465,7 +465,13 @@ def is_recurring(bursts: list[Burst]) -> bool:
     if len(bursts) < RECURRING:
         return False
     sizes = sorted(burst.excess for burst in bursts)
-    return sizes[-1] < 3 * sizes[len(sizes) // 2]
+    return sizes[-1] < 3 * sizes[len(sizes) // 2] and since_ever([float(burst.start) for burst in bursts], 0.0)
+
+
+def since_ever(starts: list[float], begin: float) -> bool:
+    """Whether what comes again and again did so from the beginning; a crash loop begins after a calm time."""
+    gaps = sorted(after - before for before, after in pairwise(sorted(starts)))
+    return bool(gaps) and min(starts) - begin < 1.6 * gaps[len(gaps) // 2]
 
 
 def added(chosen: Iterable[TemplateStats]) -> dict[int, int]:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from .changes import ChangeEvent
-from .mining import Finding, LogReport, Place, ServiceReport
+from .mining import Finding, LogReport, Place, Rise, ServiceReport, since_ever
 from .series import Change
 from .tickets import TicketReport
 from .times import parse_time, written
@@ -36,7 +36,7 @@ KINDS = (
 LEAST_SCORE = 2.5
 """The points of "none of these": a hypothesis below it is not worth naming."""
 TEMPERATURE = 1.3
-EPISODE_GAP_S = 600.0
+EPISODE_GAP_S = 1800.0
 LEAST_HARM = 5.0
 CLEAR_HARM = 9.0
 WEAK_SCORE = 1.0
@@ -135,7 +135,7 @@ def all_harms(evidence: Evidence) -> list[Harm]:
     harms = []
     for log, service in reports(evidence):
         rises = service.error_rises
-        if len(rises) >= 3 and is_habit(rises):
+        if len(rises) >= 3 and is_habit(rises, seconds(log.at)):
             continue
         for rise in rises:
             begin, end = seconds(rise.at), seconds(rise.until)
@@ -150,30 +150,44 @@ def all_harms(evidence: Evidence) -> list[Harm]:
                     until=end,
                     service=service.service,
                     weight=weight,
-                    text=f"errors of {service.service} rose from {rise.per_min_before:.3g} to {rise.per_min:.3g} a minute",
+                    text=(
+                        f"errors of {service.service} rose from {rise.per_min_before:.3g} to "
+                        f"{rise.per_min:.3g} a minute"
+                    ),
                     place=rise.first,
                 )
             )
         if service.latency is not None and service.latency.after_ms > 2 * service.latency.before_ms:
             at = seconds(service.latency.at)
-            text = f"latency of {service.service} rose from {service.latency.before_ms:.0f} to {service.latency.after_ms:.0f} ms"
+            text = (
+                f"latency of {service.service} rose from {service.latency.before_ms:.0f} to "
+                f"{service.latency.after_ms:.0f} ms"
+            )
             harms.append(Harm(at=at, until=seconds(log.until), service=service.service, weight=1.0, text=text))
     for change in evidence.metrics:
         if change.shape == "step" and change.family in ("errors", "latency") and change.after > 1.8 * change.before:
-            weight = min(2.5, 0.5 * math.log2(max(change.score, 1.0)))
+            lasting = min(1.0, (seconds(change.until) - seconds(change.at)) / 240)
+            weight = min(2.5, 0.5 * math.log2(max(change.score, 1.0))) * lasting
             text = f"{change.metric} of {change.service} rose from {change.before:.4g} to {change.after:.4g}"
             harms.append(
-                Harm(at=seconds(change.at), until=seconds(change.until), service=change.service, weight=weight, text=text,
-                     place=change.first)
-            )  # fmt: skip
+                Harm(
+                    at=seconds(change.at),
+                    until=seconds(change.until),
+                    service=change.service,
+                    weight=weight,
+                    text=text,
+                    place=change.first,
+                )
+            )
     return harms
 
 
-def is_habit(rises: Sequence[Any]) -> bool:
-    """Three or more rises of the same size, each soon over: something that happens regularly."""
+def is_habit(rises: Sequence[Rise], begin: float) -> bool:
+    """Three or more rises of the same size, each soon over, from the beginning on: a habit."""
     sizes = sorted(rise.count for rise in rises)
     lasting = [seconds(rise.until) - seconds(rise.at) for rise in rises]
-    return bool(sizes[-1] < 2.5 * sizes[0] and max(lasting) < 600)
+    alike = sizes[-1] < 2.5 * sizes[0] and max(lasting) < 600
+    return alike and since_ever([seconds(rise.at) for rise in rises], begin)
 
 
 def main_episode(harms: Sequence[Harm]) -> tuple[list[Harm], list[str]]:
@@ -362,7 +376,10 @@ class Case:
             finding = shown[name]
             hypothesis.add(
                 5.0 + 4.0 * vote / total,
-                f"from {finding.at} on, handshakes fail because of a certificate, and {vote / total:.0%} of that points at {name}",
+                (
+                    f"from {finding.at} on, handshakes fail because of a certificate, and "
+                    f"{vote / total:.0%} of that points at {name}"
+                ),
                 finding.first,
             )
             late = seconds(finding.at) - self.onset
@@ -382,7 +399,10 @@ class Case:
             weight = 3.0 if change.family == "memory" else 1.0
             found.add(
                 min(4.5, weight + 1.2 * math.log2(growth)),
-                f"{change.metric} of {service} grew steadily from {change.before:.4g} to {change.after:.4g} since {change.at}",
+                (
+                    f"{change.metric} of {service} grew steadily from {change.before:.4g} to "
+                    f"{change.after:.4g} since {change.at}"
+                ),
                 change.first,
             )
             if change.resets:
@@ -426,7 +446,7 @@ class Case:
             share = sum(f.count for f in overload) / max(self.totals.get(service, 0.0), 1.0)
             biggest = max(overload, key=lambda finding: finding.count)
             found.add(1.5 + 2.0 * min(1.0, share), f"{service} says it has too much to do", biggest.first)
-        self.add_origin(found, service, 0.5)
+        self.add_origin(found, service, 0.9)
         return found
 
     def traffic_rise(self, service: str) -> tuple[float, float, str, Place | None] | None:
@@ -437,13 +457,19 @@ class Case:
             if change.service == service and change.family == "traffic" and change.shape in ("step", "ramp"):
                 ratio = change.after / max(change.before, 1e-9)
                 if ratio >= 1.5 and self.onset - 1500 <= at <= self.onset + 300:
-                    text = f"{change.metric} of {service} rose from {change.before:.4g} to {change.after:.4g} at {change.at}"
+                    text = (
+                        f"{change.metric} of {service} rose from {change.before:.4g} to "
+                        f"{change.after:.4g} at {change.at}"
+                    )
                     found.append((min(ratio, 20.0), at, text, change.first))
         for _, report in reports(self.evidence):
             for rise in report.traffic_rises if report.service == service else ():
                 at, ratio = seconds(rise.at), rise.per_min / max(rise.per_min_before, 0.1)
                 if ratio >= 1.5 and self.onset - 1500 <= at <= self.onset + 300:
-                    text = f"{service} logged {rise.per_min:.0f} events a minute instead of {rise.per_min_before:.0f} from {rise.at} on"
+                    text = (
+                        f"{service} logged {rise.per_min:.0f} events a minute instead of "
+                        f"{rise.per_min_before:.0f} from {rise.at} on"
+                    )
                     found.append((min(ratio, 20.0), at, text, rise.first))
         return max(found, key=lambda each: each[0], default=None)
 
@@ -573,7 +599,8 @@ class Case:
                 said.append(f"{whose}: {gap / 60:.0f} min before the onset, and {change.service} stayed well")
             else:
                 said.append(
-                    f"{whose}: {gap / 60:.0f} min before the onset, but the trouble of {change.service} is explained better"
+                    f"{whose}: {gap / 60:.0f} min before the onset, but the trouble of "
+                    f"{change.service} is explained better"
                 )
         return said[:4]
 

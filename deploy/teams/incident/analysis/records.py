@@ -86,11 +86,13 @@ FLAT_KEYS = {"k8s", "kubernetes", "log", "http", "resource", "fields", "data"}
 
 LEVEL = re.compile(
     r"\b(TRACE|DEBUG|FINE|INFO|NOTICE|WARN(?:ING)?|ERROR|ERR|SEVERE|CRIT(?:ICAL)?|FATAL|EMERG|ALERT|PANIC)\b"
-    r"|[\[<(:](?:\w+:)?(trace|debug|info|notice|note|warn(?:ing)?|error|err|crit(?:ical)?|fatal|emerg|alert|System|Warning|Note)[\]>)]"
+    r"|[\[<(:](?:\w+:)?(trace|debug|info|notice|note|warn(?:ing)?|error|err|crit(?:ical)?|fatal|emerg"
+    r"|alert|System|Warning|Note)[\]>)]"
     r"|\b(LOG|STATEMENT|HINT|DETAIL|CONTEXT|error|fatal|warning|Error|Fatal|Warning|panic):"
     r"|\b(?:level|lvl|severity)=\"?(\w+)"
 )
 LEVEL_REACH = 160
+GLOG_LEVELS = {"I": INFO, "W": WARN, "E": ERROR, "F": FATAL}
 PLAIN_LEVELS = {
     written.format(word): level
     for word, level in (
@@ -106,10 +108,12 @@ PLAIN_LEVELS = {
 """The usual case, a level right behind the moment, without a search."""
 PAIR = re.compile(r'([A-Za-z_@][\w.@-]*)=("(?:[^"\\]|\\.)*"|[^\s",]+)')
 ACCESS = re.compile(
-    r'"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS|CONNECT|TRACE|PROPFIND) (\S{0,2000})(?: HTTP/[\d.]+)?" (\d{3}) (?:\d+|-)(.*)'
+    r'"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS|CONNECT|TRACE|PROPFIND) (\S{0,2000})(?: HTTP/[\d.]+)?" '
+    r"(\d{3}) (?:\d+|-)(.*)"
 )
 ACCESS_LATENCY = re.compile(
-    r'(?:\brt|request_time|duration|latency|time|took|upstream_response_time)[=:]"?(\d+(?:\.\d+)?)(ms|s)?|(?:^|["\s])(\d+\.\d+)\s*(ms|s)?"?\s*$'
+    r'(?:\brt|request_time|duration|latency|time|took|upstream_response_time)[=:]"?(\d+(?:\.\d+)?)(ms'
+    r'|s)?|(?:^|["\s])(\d+\.\d+)\s*(ms|s)?"?\s*$'
 )
 FAILURE_WORD = re.compile(r"\b(?:error|failed|failure|fatal|exception|panic|refused|denied)\b", re.IGNORECASE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -182,7 +186,10 @@ class RecordReader:
                 self.format = "access"
                 return self._read_access(number, at, found)
         rest = line[end:].lstrip(" -|:\t")
-        level, service, message = level_of(rest), self.service, rest
+        # glog writes the level as one letter before the moment.
+        letter = GLOG_LEVELS.get(line[0]) if line[1:5].isdigit() else None
+        level = level_of(rest) if letter is None else letter
+        service, message = self.service, rest
         self.format = "text"
         if "=" in rest and ("msg=" in rest or "level=" in rest or "service=" in rest or "svc=" in rest):
             self.format = "logfmt"
@@ -216,9 +223,8 @@ class RecordReader:
                 fields = {**value, **{k: v for k, v in fields.items() if k != key}}
         self.format = "json"
         status = status_of(fields)
-        level_text = first_text(fields, LEVEL_KEYS)
-        level = LEVELS.get(level_text.lower(), -1) if level_text else -1
-        if level < 0:
+        level = stated_level(fields)
+        if level is None:
             level = level_of_status(status) if status else level_of(line)
         return Record(
             line=number,
@@ -268,6 +274,14 @@ def first_text(fields: dict[str, Any], keys: tuple[str, ...]) -> str:
     return ""
 
 
+def stated_level(fields: dict[str, Any]) -> int | None:
+    for key in LEVEL_KEYS:
+        value = fields.get(key)
+        if isinstance(value, str) and value.lower() in LEVELS:
+            return LEVELS[value.lower()]
+    return None
+
+
 def status_of(fields: dict[str, Any]) -> int:
     """The HTTP status of an event; 0 where there is none."""
     for key, value in fields.items():
@@ -281,7 +295,7 @@ def status_of(fields: dict[str, Any]) -> int:
 
 
 def json_message(fields: dict[str, Any], status: int, level: int) -> str:
-    """What the event says: its message; if it is about a problem, also what it gives as error and whom it talked to."""
+    """What the event says: its message; if it is about a problem, also its error and whom it talked to."""
     message = first_text(fields, MESSAGE_KEYS)
     if level < WARN:
         return message[:MAX_MESSAGE_LENGTH]

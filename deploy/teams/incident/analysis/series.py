@@ -193,7 +193,7 @@ def thinned(points: list[Point]) -> list[Point]:
 
 
 def ramp(series: Series, points: list[Point], values: list[float], kind: str) -> list[Change] | None:
-    """Growth that goes on and on, with the falls where something was restarted; None where it is not the best account."""
+    """Growth that goes on and on, with the falls where something was restarted; None where there is none."""
     resets = reset_positions(values)
     teeth = [
         (start, end) for start, end in pairwise([0, *resets, len(values)]) if end - start >= max(8, len(values) // 12)

@@ -18,7 +18,10 @@ import msgspec
 from .times import parse_time
 
 TIME_NAME = re.compile(
-    r"^@?(?:ts|time|timestamp|date|datetime|at|when|created\w*|opened\w*|started\w*|deployed\w*|executed\w*|submitted\w*|reported\w*|\w+_(?:at|time|ts|date))$",
+    (
+        r"^@?(?:ts|time|timestamp|date|datetime|at|when|created\w*|opened\w*|started\w*|deployed\w*"
+        r"|executed\w*|submitted\w*|reported\w*|\w+_(?:at|time|ts|date))$"
+    ),
     re.IGNORECASE,
 )
 MAX_ROW_LENGTH = 100_000
@@ -31,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rows(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
-    """Rows of a CSV file with the line each begins at. A quoted cell may span lines; garbage gives odd rows, no error."""
+    """Rows of a CSV file with the line each begins at. A quoted cell may span lines; garbage gives odd rows."""
     opened: list[str] = []
     begin = 0
     for number, line in lines:

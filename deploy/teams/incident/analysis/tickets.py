@@ -25,9 +25,12 @@ BODY_COLUMN = (
     r"body|text|descr|messag|content",
 )
 STOPWORDS = frozenset(
-    "the a an and or but is are was were be been to of in on at for from with by as it its this that we our you your i my me "
-    "have has had do does did not no can could will would please help hi hello thanks thank there here when since get getting "
-    "got all any some very just still also again they them us he she what why how which who if so than then too about into "
+    "the a an and or but is are was were be been to of in on at for from with by as it its this that "
+    "we our you your i my me "
+    "have has had do does did not no can could will would please help hi hello thanks thank there "
+    "here when since get getting "
+    "got all any some very just still also again they them us he she what why how which who if so "
+    "than then too about into "
     "after before over under out up".split()
 )
 SIMILAR = 0.28

@@ -33,16 +33,23 @@ KINDS = (
 )
 MINUTE_S = 60.0
 
-FIRST = "order cart ledger quote parcel media invoice tariff seat roster claim fleet coupon wallet badge depot menu lease".split()
+FIRST = (
+    "order cart ledger quote parcel media invoice tariff seat roster claim fleet coupon wallet badge depot menu lease"
+).split()
 SECOND = "api svc worker hub engine store core router sync desk".split()
-SINGLE = "atlas quill harbor mosaic lantern saffron juniper kestrel orchid basalt comet tundra maple falcon search auth pricing".split()
+SINGLE = (
+    "atlas quill harbor mosaic lantern saffron juniper kestrel orchid basalt comet tundra maple "
+    "falcon search auth pricing"
+).split()
 STORES = "main-db users-pg eventlog session-cache blobstore redis-a mq orders-mysql vault searchdb".split()
 OUTSIDE = "paywise geoloc smsgate shipfast taxonomy mailbeam kyc-check fxrates".split()
 ENTRIES = "gateway edge web-front ingress bff portal".split()
 PEOPLE = "amara ben chloe dmitri elif farid grace hugo ines jonas kemi liu".split()
-CUSTOMERS = "Nordwind,Bluefin,Casa Verde,Obelisk,Tamarind,Pelagia,Quarzo,Ridgeway,Sunhaven,Tallgrass,Umbra,Vesper,Westmark,Yarrow,Zephyr,Alder & Co,Brightside,Copperfield,Dunmore,Eastgate".split(
-    ","
-)
+CUSTOMERS = (
+    "Nordwind,Bluefin,Casa "
+    "Verde,Obelisk,Tamarind,Pelagia,Quarzo,Ridgeway,Sunhaven,Tallgrass,Umbra,Vesper,Westmark,Yarrow,Zephyr,Alder "
+    "& Co,Brightside,Copperfield,Dunmore,Eastgate"
+).split(",")
 
 
 @dataclass
@@ -97,11 +104,12 @@ class World:
 # The system.
 
 
-def build(seed: int, kind: str | None) -> World:
+def build(seed: int, kind: str | None, hours: float | None = None) -> World:
     rng = random.Random(seed)
     chosen = KINDS[rng.randrange(len(KINDS))]
     chosen = kind or chosen
-    duration_s = rng.uniform(2.0, 5.0) * 3600
+    drawn_hours = rng.uniform(2.0, 5.0)
+    duration_s = (hours or drawn_hours) * 3600
     onset_s = duration_s * rng.uniform(0.4, 0.75)
     end_s = min(onset_s + rng.uniform(15, 70) * 60, duration_s + 1)
     start = datetime(rng.randint(2022, 2026), rng.randint(1, 12), rng.randint(1, 28), tzinfo=UTC).timestamp()
@@ -140,8 +148,13 @@ def populate(world: World) -> None:
     for name in middles:
         world.services[name] = Service(name, "middle", notation=rng.choice(mixed), load=rng.uniform(20, 60))
     for name in stores:
-        world.services[name] = Service(name, "store", notation=rng.choice(["postgres", "plain", "mysql"]), load=rng.uniform(6, 18),
-                                       logs=rng.random() < 0.75)  # fmt: skip
+        world.services[name] = Service(
+            name,
+            "store",
+            notation=rng.choice(["postgres", "plain", "mysql"]),
+            load=rng.uniform(6, 18),
+            logs=rng.random() < 0.75,
+        )
     for name in outside:
         world.services[name] = Service(name, "outside", logs=False, load=10)
     for each in world.services.values():
@@ -161,7 +174,7 @@ def wire(world: World, entry: str, middles: list[str], leaves: list[str]) -> Non
         service.calls += rng.sample(leaves, min(len(leaves), rng.randint(1, 2)))
     called = {name for each in world.services.values() for name in each.calls}
     world.services[entry].calls = [name for name in middles if name not in called] or middles[:1]
-    for position, name in enumerate(leaves):
+    for name in leaves:
         callers = world.callers(name)
         # A leaf that others need is used by two of them, so that an outage can be told from a fault of its caller.
         if len(callers) < 2:
@@ -270,8 +283,18 @@ CALL_FAILED_SILENT = (
     "{what} request {id} aborted, giving up",
     "error handling {what} {id}, status 500",
 )
-REFUSED = ("connection refused", "connect: connection refused", "i/o timeout", "timed out after {ms} ms", "no route to host",
-           "connection reset by peer", "context deadline exceeded", "socket hang up", "read timeout", "service unavailable")  # fmt: skip
+REFUSED = (
+    "connection refused",
+    "connect: connection refused",
+    "i/o timeout",
+    "timed out after {ms} ms",
+    "no route to host",
+    "connection reset by peer",
+    "context deadline exceeded",
+    "socket hang up",
+    "read timeout",
+    "service unavailable",
+)
 BROKEN = (
     "status 500",
     "unexpected status 500 Internal Server Error",
@@ -333,7 +356,7 @@ FAULTS = (
             'java.lang.NullPointerException: Cannot invoke "Tariff.code()" because "tariff" is null',
             "\tat com.acme.{what}.Handler.apply(Handler.java:{n})",
         ),
-    ),  # fmt: skip
+    ),
     ("failed to render {what} {id}: KeyError: 'discount_v2'", ()),
     ("TypeError: Cannot read properties of undefined (reading 'total') {id}", ()),
     ("panic recovered: runtime error: index out of range [{n}] with length 0", ()),
@@ -373,16 +396,29 @@ GROWING = (
     "memory pressure: {n} MiB of limit used",
     "Full GC took {ms} ms, reclaimed 1%",
 )
-BURSTING = ("java.lang.OutOfMemoryError: Java heap space", "Out of memory: cannot allocate {n} bytes", "process killed (OOM), exit code 137",
-            "fatal: runtime: out of memory", "container terminated: memory limit exceeded")  # fmt: skip
+BURSTING = (
+    ("java.lang.OutOfMemoryError: Java heap space"),
+    "Out of memory: cannot allocate {n} bytes",
+    "process killed (OOM), exit code 137",
+    "fatal: runtime: out of memory",
+    "container terminated: memory limit exceeded",
+)
 STARTING = ("service starting, version {n}.{n}", "listening on port 8080", "server started in {ms} ms, pid {n}")
-DYING = ("database system is shutting down", "shutting down after I/O error", "no space left on device, entering read-only mode",
-         "node lost quorum, stopping", "terminating: disk failure")  # fmt: skip
+DYING = (
+    "database system is shutting down",
+    "shutting down after I/O error",
+    ("no space left on device, entering read-only mode"),
+    "node lost quorum, stopping",
+    "terminating: disk failure",
+)
 EXPIRED_AT_CALLER = (
     "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: https://{host}/",
     "SSL handshake with {host} failed: certificate has expired",
     "request to https://{host}/v2/{what} failed, reason: certificate has expired code=CERT_HAS_EXPIRED",
-    "PKIX path validation failed: CertPathValidatorException: validity check failed calling {host}: certificate expired",
+    (
+        "PKIX path validation failed: CertPathValidatorException: validity check failed calling {host}: "
+        "certificate expired"
+    ),
     "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired ({dep})",
 )
 EXPIRED_AT_SERVER = (
@@ -395,14 +431,33 @@ def add_change(world: World, service: str, at_s: float, sort: str, text: str = "
     rng = world.rng
     version = f"{rng.randint(1, 9)}.{rng.randint(0, 40)}.{rng.randint(0, 9)}"
     texts = {
-        "deploy": (f"release {version}", f"{rng.choice(THINGS)} rework", "dependency upgrades", f"new {rng.choice(THINGS)} flow", "refactoring, no functional change"),
-        "config": (f"{rng.choice(THINGS)}.pool.max lowered", "timeout tuning", f"enable {rng.choice(THINGS)}-v2", "rotate credentials", "move to new endpoint", "cost saving: smaller limits"),
+        "deploy": (
+            f"release {version}",
+            f"{rng.choice(THINGS)} rework",
+            "dependency upgrades",
+            f"new {rng.choice(THINGS)} flow",
+            ("refactoring, no functional change"),
+        ),
+        "config": (
+            (f"{rng.choice(THINGS)}.pool.max lowered"),
+            "timeout tuning",
+            f"enable {rng.choice(THINGS)}-v2",
+            "rotate credentials",
+            "move to new endpoint",
+            "cost saving: smaller limits",
+        ),
         "rollback": (f"back to {version}", "revert last change"),
-    }  # fmt: skip
+    }
     world.changes.append(
-        {"at": at_s, "service": service, "sort": sort, "version": version if sort != "config" else "",
-         "text": text or rng.choice(texts[sort]), "by": rng.choice(PEOPLE)}
-    )  # fmt: skip
+        {
+            "at": at_s,
+            "service": service,
+            "sort": sort,
+            "version": version if sort != "config" else "",
+            "text": text or rng.choice(texts[sort]),
+            "by": rng.choice(PEOPLE),
+        }
+    )
 
 
 def pick(world: World, *roles: str, called: bool = True) -> str:
@@ -441,7 +496,8 @@ def config_change(world: World) -> None:
     if rng.random() < 0.4:
         dep = rng.choice(world.services[world.culprit].calls)
         phrases.append(
-            f"cannot use {world.services[dep].host}: {rng.choice(['access denied', 'connection refused', 'pool timeout'])}"
+            f"cannot use {world.services[dep].host}: "
+            f"{rng.choice(['access denied', 'connection refused', 'pool timeout'])}"
         )
     own_trouble(world, world.culprit, phrases, rng.uniform(0.1, 0.35), world.onset_s, world.end_s)
     spread(world, world.culprit, BROKEN, world.onset_s + rng.uniform(0, 20), world.end_s, rng.uniform(0.5, 1.0))
@@ -699,14 +755,21 @@ class Writer:
         return f"[{clock(moment, 'slash')}] [{level}] [{self.pid}] {message}"
 
     def _log4j(self, moment: float, level: str, message: str, stream: Stream) -> str:
-        return f"{clock(moment, 'comma')} [pool-{self.rng.randint(1, 4)}-thread-{self.rng.randint(1, 32)}] {level.upper()} c.a.Handler - {message}"
+        return (
+            f"{clock(moment, 'comma')} "
+            f"[pool-{self.rng.randint(1, 4)}-thread-{self.rng.randint(1, 32)}] {level.upper()} "
+            f"c.a.Handler - {message}"
+        )
 
     def _python(self, moment: float, level: str, message: str, stream: Stream) -> str:
         word = "WARNING" if level == "warn" else level.upper()
         return f"{clock(moment, 'comma')} - app.main - {word} - {message}"
 
     def _syslog(self, moment: float, level: str, message: str, stream: Stream) -> str:
-        return f"{clock(moment, 'syslog')} node-{self.pid % 7} {self.service.name}[{self.pid}]: {level.upper()}: {message}"
+        return (
+            f"{clock(moment, 'syslog')} node-{self.pid % 7} {self.service.name}[{self.pid}]: "
+            f"{level.upper()}: {message}"
+        )
 
     def _glog(self, moment: float, level: str, message: str, stream: Stream) -> str:
         return (
@@ -719,11 +782,17 @@ class Writer:
 
     def _mysql(self, moment: float, level: str, message: str, stream: Stream) -> str:
         word = {"info": "Note", "warn": "Warning", "error": "ERROR"}[level]
-        return f"{clock(moment, 'iso')} {self.rng.randint(1, 99)} [{word}] [MY-0{self.rng.randint(10000, 13999)}] [Server] {message}"
+        return (
+            f"{clock(moment, 'iso')} {self.rng.randint(1, 99)} [{word}] "
+            f"[MY-0{self.rng.randint(10000, 13999)}] [Server] {message}"
+        )
 
     def _logfmt(self, moment: float, level: str, message: str, stream: Stream) -> str:
         quoted = message.replace('"', '\\"')
-        return f'ts={clock(moment, "iso")} level={level} svc={self.service.name} msg="{quoted}" req={self.rng.getrandbits(32):08x}'
+        return (
+            f'ts={clock(moment, "iso")} level={level} svc={self.service.name} msg="{quoted}" '
+            f"req={self.rng.getrandbits(32):08x}"
+        )
 
     def _json(self, moment: float, level: str, message: str, stream: Stream) -> str:
         time_key, level_key, text_key, service_key = self.keys
@@ -745,8 +814,11 @@ class Writer:
         status = stream.status if level != "info" else 200
         method = rng.choice(["GET", "GET", "GET", "POST"])
         slow = rng.uniform(0.5, 5) if status >= 500 else rng.uniform(0.005, 0.2)
-        return (f'10.1.{rng.randint(0, 255)}.{rng.randint(1, 254)} - - [{clock(moment, "clf")}] "{method} /{rng.choice(THINGS)}/{rng.randint(1, 9999)} HTTP/1.1" '
-                f'{status} {rng.randint(100, 9000)} "-" "client/1.{rng.randint(0, 9)}" {slow:.3f}')  # fmt: skip
+        return (
+            f"10.1.{rng.randint(0, 255)}.{rng.randint(1, 254)} - - [{clock(moment, 'clf')}] "
+            f'"{method} /{rng.choice(THINGS)}/{rng.randint(1, 9999)} HTTP/1.1" '
+            f'{status} {rng.randint(100, 9000)} "-" "client/1.{rng.randint(0, 9)}" {slow:.3f}'
+        )
 
 
 def write_log(world: World, service: Service, path: Path) -> None:
@@ -769,7 +841,8 @@ def write_error_log(world: World, service: Service, path: Path) -> None:
             for at, stream in sorted(events(world, service, streams, minute), key=lambda each: each[0]):
                 message = fill(world, world.rng.choice(stream.phrases), stream.peer)
                 out.write(
-                    f"{clock(world.start + at, 'slash')} [error] {rng.randint(20, 40)}#0: *{rng.randint(1000, 99999)} {message}, "
+                    f"{clock(world.start + at, 'slash')} [error] {rng.randint(20, 40)}#0: "
+                    f"*{rng.randint(1000, 99999)} {message}, "
                     f"client: 10.1.{rng.randint(0, 255)}.{rng.randint(1, 254)}, server: _\n"
                 )
 
@@ -802,10 +875,31 @@ def poisson(rng: random.Random, mean: float) -> int:
 
 
 METRIC_NAMES = (
-    {"traffic": "requests_per_s", "latency": "latency_p95_ms", "errors": "errors_per_s", "memory": "memory_mb", "cpu": "cpu_cores", "disk": "disk_used_pct"},
-    {"traffic": "rps", "latency": "p99", "errors": "error_rate", "memory": "rss_bytes", "cpu": "cpu", "disk": "fs_usage"},
-    {"traffic": "http_requests_total", "latency": "response_time", "errors": "http_errors", "memory": "heap_used", "cpu": "load1", "disk": "disk"},
-)  # fmt: skip
+    {
+        "traffic": "requests_per_s",
+        "latency": "latency_p95_ms",
+        "errors": "errors_per_s",
+        "memory": "memory_mb",
+        "cpu": "cpu_cores",
+        "disk": "disk_used_pct",
+    },
+    {
+        "traffic": "rps",
+        "latency": "p99",
+        "errors": "error_rate",
+        "memory": "rss_bytes",
+        "cpu": "cpu",
+        "disk": "fs_usage",
+    },
+    {
+        "traffic": "http_requests_total",
+        "latency": "response_time",
+        "errors": "http_errors",
+        "memory": "heap_used",
+        "cpu": "load1",
+        "disk": "disk",
+    },
+)
 
 
 def write_metrics(world: World, folder: Path) -> None:
@@ -894,10 +988,27 @@ def write_changes(world: World, path: Path) -> None:
     path.write_text(json.dumps(whole, indent=rng.choice([None, 2, 2])) + "\n", encoding="utf-8", newline="\n")
 
 
-SMALL_TALK = ("How do I change my billing address?", "Invoice for last month is missing VAT id", "Feature request: dark mode", "Please delete my account",
-              "Question about the new price list", "Can I add a second user?", "Export as CSV possible?", "Where do I find my API key?")  # fmt: skip
-PROBLEMS = ("Checkout fails with an error", "Page does not load", "Getting error 500 since a few minutes", "Cannot complete my {what}", "Everything is very slow, then an error",
-            "App says something went wrong", "{what} not saved, error message", "Your service is down?", "Requests time out")  # fmt: skip
+SMALL_TALK = (
+    "How do I change my billing address?",
+    ("Invoice for last month is missing VAT id"),
+    "Feature request: dark mode",
+    "Please delete my account",
+    ("Question about the new price list"),
+    "Can I add a second user?",
+    "Export as CSV possible?",
+    "Where do I find my API key?",
+)
+PROBLEMS = (
+    "Checkout fails with an error",
+    "Page does not load",
+    "Getting error 500 since a few minutes",
+    "Cannot complete my {what}",
+    ("Everything is very slow, then an error"),
+    "App says something went wrong",
+    ("{what} not saved, error message"),
+    "Your service is down?",
+    "Requests time out",
+)
 ELSEWHERE = ("Newsletter link points to old page", "Question on the new terms", "Why did my plan get renamed?")
 TICKET_COLUMNS = (
     ("created_at", "customer", "subject", "body", "priority"),
@@ -956,8 +1067,8 @@ def write(world: World, out: Path) -> None:
     (out / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
-def generate(seed: int, out: Path, kind: str | None = None, size_mb: float = 0.0) -> None:
-    world = build(seed, kind)
+def generate(seed: int, out: Path, kind: str | None = None, size_mb: float = 0.0, hours: float | None = None) -> None:
+    world = build(seed, kind, hours)
     if size_mb > 0:
         ordinary_bytes = (
             sum(service.load for service in world.services.values() if service.logs) * world.duration_s / 60 * 95
@@ -972,8 +1083,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--size-mb", type=float, default=0.0, help="make the logs about this large in total")
+    parser.add_argument("--hours", type=float, help="how long the record is; 2 to 5 if not given")
     arguments = parser.parse_args()
-    generate(arguments.seed, arguments.out, arguments.kind, arguments.size_mb)
+    generate(arguments.seed, arguments.out, arguments.kind, arguments.size_mb, arguments.hours)
 
 
 if __name__ == "__main__":
