@@ -11,7 +11,7 @@ import pytest
 from shanty_protocol import EntryAddress, MessageSent
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, create_layout
 from shanty_runtime.bus.connection import Connection, Incoming
-from shanty_runtime.errors import BusUnavailable, ConfigError, PayloadTooLarge, PermissionDenied
+from shanty_runtime.errors import BusRefused, BusUnavailable, ConfigError, PayloadTooLarge, PermissionDenied
 from shanty_runtime.testing import AGENTS, bus_settings, nats_bus, nats_server, until
 
 USERS = """
@@ -51,9 +51,10 @@ async def test_listeners_hear_again_after_a_restart(bus: Bus, server: EmbeddedSe
     await server.kill9()
     await server.start()
     await asyncio.wait_for(back.wait(), 10)
-    await bus.connection.publish("news", b"again")
+    for n in range(1_000):
+        await bus.connection.publish("news", b"%0500d" % n)
     await bus.connection.flush()
-    assert heard == [b"again"]
+    assert heard == [b"%0500d" % n for n in range(1_000)]
 
 
 async def test_a_flush_that_times_out_leaves_the_connection_hearing(server: EmbeddedServer) -> None:
@@ -133,6 +134,27 @@ async def test_stopping_during_an_outage_does_not_hang(server: EmbeddedServer) -
             await bus.drain()
 
 
+async def test_stopping_at_the_moment_of_a_disconnect_cancels_nobody(tmp_path: Path) -> None:
+    for steps_later in range(6):
+        async with nats_server(tmp_path / str(steps_later)) as server:
+            bus = Bus(bus_settings(server))
+            await bus.start()
+            killing = asyncio.create_task(server.kill9())
+            await _disconnected(bus)
+            for _ in range(steps_later):
+                await asyncio.sleep(0)
+            await bus.stop()
+            await killing
+
+
+async def _disconnected(bus: Bus) -> None:
+    async with asyncio.timeout(10):
+        while True:  # without a pause: what is looked for lasts for a step or two of the event loop
+            if not bus.connected:
+                return
+            await asyncio.sleep(0)
+
+
 async def test_an_error_of_the_server_does_not_close_the_connection_for_good(server: EmbeddedServer) -> None:
     async with Bus(bus_settings(server)) as bus:
         back = asyncio.Event()
@@ -144,10 +166,47 @@ async def test_an_error_of_the_server_does_not_close_the_connection_for_good(ser
         await bus.connection.request("$JS.API.INFO")
 
 
-async def test_a_message_larger_than_the_server_takes_is_refused_before_it_is_sent(bus: Bus) -> None:
-    with pytest.raises(PayloadTooLarge, match="1048576"):
+async def test_a_message_larger_than_the_bus_takes_is_refused_before_it_is_sent(bus: Bus) -> None:
+    with pytest.raises(PayloadTooLarge, match="900000"):
         await bus.connection.publish("news", b"x" * 2**20, {"K": "v"})
     assert bus.connected
+
+
+async def test_a_header_cannot_smuggle_in_another_and_a_subject_cannot_smuggle_in_a_command(bus: Bus) -> None:
+    heard: list[Incoming] = []
+    await bus.connection.listen("news", heard.append)
+    await bus.connection.publish("news", b"x", {"a": "1\r\nb: 2", "c": "3"})
+    with pytest.raises(BusRefused, match="not a subject"):
+        await bus.connection.publish("news 0\r\n\r\nPUB other", b"x")
+    await bus.connection.flush()
+    assert [(message.headers, message.data) for message in heard] == [({"a": "1  b: 2", "c": "3"}, b"x")]
+
+
+async def test_stopping_ends_what_waits_out_an_outage(bus: Bus, server: EmbeddedServer) -> None:
+    await server.kill9()
+    entry = MessageSent(at_ms=1, to_thread="0", purpose="progress", text="x")
+    waiting = asyncio.create_task(bus.journals.append(EntryAddress("log", "0-run", "0", "lead", 0), entry))
+    await asyncio.wait({waiting}, timeout=0.2)
+    await bus.stop()
+    with pytest.raises(BusUnavailable):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_more_than_the_buffer_takes_waits_for_the_server_and_can_be_cancelled(
+    bus: Bus, server: EmbeddedServer
+) -> None:
+    server.freeze()
+
+    async def flood() -> None:
+        while True:
+            await bus.connection.publish("news", b"x" * 500_000)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await flood()
+    assert bus.connection._client.pending_data_size < 20 * 2**20
+    server.thaw()
+    await bus.connection.request("$JS.API.INFO")
 
 
 async def test_a_key_file_without_its_library_is_a_configuration_error(

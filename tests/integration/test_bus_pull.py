@@ -11,7 +11,7 @@ import pytest
 
 from shanty_protocol import EntryAddress, MessageSent
 from shanty_runtime.bus import Bus, Delivery, EmbeddedServer, Pull
-from shanty_runtime.bus.jetstream import manage
+from shanty_runtime.bus.jetstream import manage, publish
 from shanty_runtime.errors import BusUnavailable, LayoutDrift
 from shanty_runtime.testing import SHORT_ACK_WAIT_S, bus_settings, until
 
@@ -89,7 +89,7 @@ async def test_no_more_is_delivered_than_there_is_room_for(bus: Bus) -> None:
 
 
 async def test_what_is_in_hand_is_kept_beyond_the_ack_wait(bus: Bus, other: Bus) -> None:
-    pull = await bus.pull("0", "alpha", "mail", 2)
+    pull = await bus.pull("0", "alpha", "mail", 1)
     await send(bus, 0)
     (delivery,) = await take(pull, 1)
     rival = await other.pull("0", "alpha", "mail", 2)
@@ -167,14 +167,17 @@ async def test_what_was_not_settled_before_a_crash_of_server_and_worker_is_deliv
 ) -> None:
     gone = await other.pull("0", "alpha", "mail", 4)
     await send(bus, 0, 1)
-    first, _ = await take(gone, 2)
+    first, second = await take(gone, 2)
     await first.ack()
     await other.connection.flush()
     await server.kill9()
     await other.stop()
     await server.start()
     pull = await bus.pull("0", "alpha", "mail", 4)
-    assert [delivery.seq for delivery in await take(pull, 1)] == [2]
+    # The ack of the first may be forgotten; that the second has none may not.
+    came = {delivery.seq for delivery in await settled_within(pull, SHORT_ACK_WAIT_S * 1.5)}
+    assert came | {first.seq} == {first.seq, second.seq}
+    assert second.seq in came
 
 
 async def test_a_pull_whose_requests_were_lost_asks_again(bus: Bus) -> None:
@@ -220,10 +223,15 @@ async def test_iteration_ends_when_the_pull_is_closed(bus: Bus) -> None:
 
 async def test_a_copy_the_server_wrote_in_somebodys_name_is_put_away(bus: Bus) -> None:
     pull = await bus.pull("0", "lead", "mail", 3)
-    await send(bus, 0, to="beta")
-    # The reply of an allowed read is published by the server, without asking whether the reader may.
+    # The reply of an allowed read is published by the server, without asking whether the reader may. A copy of what
+    # was written once repeats its guard and is refused; so the attacker writes the original without one.
+    own = EntryAddress("beta", "0-run", "0", "lead", 0).subject
+    await publish(bus.connection, own, b'{"kind":"thread.replied"}', {})
     stolen = "shanty.0.lead.0-run.0-1.beta.7"
-    await bus.connection.publish("$JS.API.DIRECT.GET.SHANTY_0.shanty.0.beta.0-run.0.lead.0", reply=stolen)
+    await bus.connection.publish(f"$JS.API.DIRECT.GET.SHANTY_0.{own}", reply=stolen)
+    async with asyncio.timeout(10):
+        while await bus.journals.get(stolen) is None:
+            await bus.connection.flush()
     await send(bus, 1, to="lead")
     assert [delivery.subject for delivery in await take(pull, 1)] == ["shanty.0.lead.0-run.0.lead.1"]
 

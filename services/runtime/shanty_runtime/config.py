@@ -14,6 +14,7 @@ import msgspec
 from shanty_runtime.errors import ConfigError
 
 PREFIX = "SHANTY_"
+LISTS = ("lanes", "egress_private")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rehearsal_pace_s: float = 0.0
     """How long a rehearsed model takes for a turn."""
 
+    egress_private: tuple[str, ...] = ()
+    """Comma-separated `host:port` that agents may fetch from although they are in a private network."""
+
     lanes: tuple[str, ...] = ("0",)
     """Comma-separated."""
     lease_s: int = 15
@@ -73,7 +77,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     for variable, text in sorted(environment.items()):
         if (field := known.get(variable)) is None:
             continue
-        raw: Any = text.split(",") if field.encode_name == "lanes" else text
+        raw: Any = text.split(",") if field.encode_name in LISTS else text
         try:
             given[field.encode_name] = msgspec.convert(raw, field.type, strict=False)
         except msgspec.ValidationError as error:
@@ -90,6 +94,10 @@ def _out_of_range(name: str, value: Any) -> str:
         return f"{variable} is {value}, and must be 1 or more"
     if name in ("drain_s", "rehearsal_pace_s", "http_port") and value < 0:
         return f"{variable} is {value}, and must not be negative"
+    if name == "egress_private" and not all(
+        re.fullmatch(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}", each) for each in value if each
+    ):
+        return f"{variable} is {','.join(value)!r}, and must be host:port, separated by commas"
     if name == "lanes" and not all(re.fullmatch(r"0|[1-9][0-9]*", lane) for lane in value):
         return f"{variable} is {','.join(value)!r}, and must be numbers separated by commas"
     return ""

@@ -6,20 +6,24 @@ import os
 import time
 from pathlib import Path
 
-from shanty_protocol import AgentCard
+from shanty_protocol import AgentCard, Usage
 from shanty_runtime.agent import Contract, Profile
+from shanty_runtime.agent.profile import Price
 from shanty_runtime.config import Settings
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models import Model, RehearsalModel
 from shanty_runtime.models.anthropic import ClaudeModel, require_credentials
 from shanty_runtime.models.capabilities import claude_aliases, claude_name
+from shanty_runtime.models.prices import prices_in_force
 from shanty_runtime.models.replay import RecordingModel, ReplayModel
 from shanty_runtime.team import AgentDefinition, Team
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.fetch import fetch_tool
 from shanty_runtime.tools.files import WORKSPACE_TOOLS
 from shanty_runtime.tools.memory import MemoryStore, memory_tools
 from shanty_runtime.tools.roster import CardSource, roster_tool
+from shanty_runtime.tools.skills import skill_tools
 
 STARTED_AT_MS = int(time.time() * 1000)
 REPLAY = "replay:"
@@ -39,17 +43,32 @@ def profile_of(
         prompt=definition.prompt,
         model=None if definition.handler else open_model(team, definition, settings),
         handler=definition.handler,
-        tools=_tools(team, definition, roster, memory),
+        tools=_tools(team, definition, settings, roster, memory),
+        skills=definition.skills,
         verbs=verb_cards(verbs, definition.output_schema),
         contracts={each.name: _contract(each) for each in team.specialists} if is_lead else {},
         input_schema=definition.input_schema,
         output_schema=definition.output_schema,
+        effort=definition.effort,
+        price=price_by(settings),
         max_turns=definition.max_turns or limits.max_turns,
         max_attempts=limits.max_attempts,
         max_threads=limits.max_threads,
         max_active_threads=limits.max_active_threads,
         delegation_deadline_s=limits.delegation_deadline_s,
     )
+
+
+def price_by(settings: Settings) -> Price:
+    """Prices by the list in force. What is rehearsed or replayed costs nothing, and that is known."""
+    prices = prices_in_force(settings.prices)
+
+    def price(model: str, usage: Usage, at_ms: int) -> int | None:
+        if settings.model == "rehearsal" or settings.model.startswith(REPLAY):
+            return 0
+        return prices.cost_micro_usd(model, usage, at_ms)
+
+    return price
 
 
 def open_model(team: Team, definition: AgentDefinition, settings: Settings) -> Model:
@@ -101,10 +120,16 @@ def _contract(definition: AgentDefinition) -> Contract:
     )
 
 
-def _tools(team: Team, definition: AgentDefinition, roster: CardSource, memory: MemoryStore) -> dict[str, Tool]:
+def _tools(
+    team: Team, definition: AgentDefinition, settings: Settings, roster: CardSource, memory: MemoryStore
+) -> dict[str, Tool]:
     built_in: dict[str, Tool] = {tool.name: tool for tool in WORKSPACE_TOOLS}
     known = built_in | memory_tools(memory, team.name, definition.memory) | team.tools
     tools = {name: known[name] for name in definition.tools}
+    if definition.egress:
+        tools["fetch_url"] = fetch_tool(definition.egress, settings.egress_private)
+    if definition.skills:
+        tools |= {tool.name: tool for tool in skill_tools(definition.skills)}
     if definition.role == "lead":
         descriptions = {each.name: each.description for each in team.specialists}
         tools["list_specialists"] = roster_tool(roster, descriptions)

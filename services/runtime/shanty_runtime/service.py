@@ -24,6 +24,7 @@ from shanty_runtime.health import HealthServer
 from shanty_runtime.profiles import card_of, profile_of
 from shanty_runtime.team import AgentDefinition, Team, load_team
 from shanty_runtime.thread.worker import Worker
+from shanty_runtime.tools.mcp import McpServers
 
 logger = logging.getLogger("shanty.service")
 
@@ -97,6 +98,7 @@ class AgentService:
         self.definition = definition
         self.bus = Bus(bus_settings(settings, definition.name))
         self.profile: Profile = profile_of(team, definition, settings, self.bus.roster, self.bus.memory)
+        self.mcp = McpServers(definition.name, definition.mcp_servers, team.folder, taken=tuple(self.profile.tools))
         self.worker = Worker(
             self.bus,
             self.profile,
@@ -120,6 +122,9 @@ class AgentService:
         await self.bus.start()
         await check_layout(self.bus, self.settings.lanes, [self.definition.name])
         await self._check_durability()
+        await self.mcp.start()
+        # Before the first mail, so that a model is told of the same tools for the whole life of this process.
+        self.profile.tools.update(self.mcp.tools)
         await self.worker.start()
         self._taking_mail = True
         await self.bus.roster.announce(self.card())
@@ -139,6 +144,7 @@ class AgentService:
             self._renewing = None
             await self.bus.roster.withdraw()
         await self.worker.stop(self.settings.drain_s)
+        await self.mcp.stop()
         await self.bus.stop()
         await self.health.stop()
 

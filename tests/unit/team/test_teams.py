@@ -15,6 +15,8 @@ from shanty_runtime.models.rehearsal import Turn, call
 from shanty_runtime.team import AgentDefinition, Limits, Problem, TeamError, load_team
 from shanty_runtime.team.importing import PREFIX
 from shanty_runtime.tools.files import WORKSPACE_TOOLS
+from shanty_runtime.tools.mcp_server import McpServer
+from shanty_runtime.tools.skills import Skill
 
 Write = Callable[[Mapping[str, str | bytes | None]], Path]
 
@@ -115,6 +117,7 @@ def test_a_file_of_claude_code_loads_unchanged(write_team: Write) -> None:
         {
             "team.yaml": "apiVersion: shanty/v1\nname: review\nspecialists: [code-reviewer]\n",
             "agents/code-reviewer.md": CLAUDE_CODE_AGENT,
+            "skills/review/SKILL.md": "---\nname: review\ndescription: Reviews\n---\nLook at the tests first.\n",
         }
     )
 
@@ -123,7 +126,54 @@ def test_a_file_of_claude_code_loads_unchanged(write_team: Write) -> None:
     assert agent.tools == ("list_files", "read_file", "edit_file", "search_files")
     assert (agent.model, agent.max_turns) == ("opus", 25)
     assert agent.prompt == "You are a senior reviewer.\n\n---\n\nRead the diff first."
-    assert agent.not_honoured == ("color", "permissionMode", "skills", "mcpServers", "hooks", "memory")
+    assert agent.not_honoured == ("color", "permissionMode", "mcpServers", "hooks", "memory")
+    assert [skill.instructions for skill in agent.skills] == ["Look at the tests first."]
+
+
+def test_mcp_servers_skills_and_egress_are_what_the_front_matter_says(write_team: Write) -> None:
+    stowage = """\
+---
+description: Plans
+mcpServers:
+  hub:
+    command: hub-server
+    args: [stdio, "--read-only"]
+    env: {HUB_TOKEN: "${HUB_TOKEN}", LEVEL: low}
+    allow: [look, book]
+    effect: {look: read}
+    timeoutS: 2.5
+  far: {type: http, url: "https://far.example/mcp", headers: {Authorization: "Bearer ${FAR}"}, allow: "*"}
+skills: [knots]
+egress: [Example.com, "*.example.org", "http://old.example.com:8080"]
+---
+Plan.
+"""
+    skill = "---\nname: knots\ndescription: Ties\nlicense: MIT\nmetadata: {by: me}\nallowed-tools: Read\n---\nTie.\n"
+    folder = write_team({"agents/stowage.md": stowage, "skills/knots/SKILL.md": skill})
+
+    agent = load_team(folder).agent("stowage")
+
+    assert agent.mcp_servers == (
+        McpServer(
+            name="hub",
+            command="hub-server",
+            args=("stdio", "--read-only"),
+            env={"HUB_TOKEN": "${HUB_TOKEN}", "LEVEL": "low"},
+            allow=("look", "book"),
+            effects={"look": "read"},
+            timeout_s=2.5,
+        ),
+        McpServer(name="far", url="https://far.example/mcp", headers={"Authorization": "Bearer ${FAR}"}, allow=None),
+    )
+    assert agent.skills == (
+        Skill(name="knots", description="Ties", instructions="Tie.", folder=folder / "skills" / "knots"),
+    )
+    assert [str(rule) for rule in agent.egress] == [
+        "https://example.com:443",
+        "https://*.example.org:443",
+        "http://old.example.com:8080",
+    ]
+    assert agent.not_honoured == ()
 
 
 def test_every_problem_is_reported_at_once_in_the_order_of_files_and_lines(write_team: Write) -> None:

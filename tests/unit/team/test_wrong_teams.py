@@ -42,6 +42,15 @@ def schema(says: str, hint: str, at: str, text: str) -> Wrong:
     return Wrong(files=files, at=f"schemas/plan.json:{at}", says=says, hint=hint)
 
 
+def mcp(says: str, hint: str, at: str, *lines: str) -> Wrong:
+    return front(says, hint, at, "mcpServers:", *lines)
+
+
+def skill(says: str, hint: str, at: str, *lines: str) -> Wrong:
+    text = "\n".join(["---", *lines, "---", "Tie.", ""])
+    return Wrong(files={"skills/knots/SKILL.md": text}, at=f"skills/knots/SKILL.md:{at}", says=says, hint=hint)
+
+
 def python(path: str, says: str, hint: str, at: str, text: str) -> Wrong:
     return Wrong(files={path: text}, at=f"{path}:{at}", says=says, hint=hint)
 
@@ -52,6 +61,8 @@ TOOL = (
     "import msgspec\nfrom shanty_runtime.tools import ToolContext, tool\n\n\n"
     "class Crate(msgspec.Struct):\n    label: str\n\n\n"
 )
+
+KNOTS: dict[str, str | bytes | None] = {"skills/knots/SKILL.md": "---\nname: knots\ndescription: x\n---\nTie.\n"}
 
 WRONG = {
     # team.yaml
@@ -286,6 +297,125 @@ WRONG = {
     "schema file whose places cannot be told": schema(
         '"https://example.org/x" is outside of this schema', "$defs", "1:1",
         '{"title": "\\ud83d\\ude00", "properties": {"a": {"$ref": "https://example.org/x"}}}',
+    ),
+    # MCP servers, skills, egress
+    "MCP servers as text": front(
+        'mcpServers: expected a mapping, got "github"', "name: {command", "3:13", "mcpServers: github"
+    ),
+    "MCP server without allow": mcp("hub: allow is missing", 'allow: "*"', "4:3", "  hub: {command: x}"),
+    "MCP server with an unknown key": mcp(
+        "unknown key comand", "did you mean command?", "4:39", '  hub: {allow: "*", url: "https://x", comand: x}'
+    ),
+    "MCP server with neither command nor url": mcp(
+        "hub has neither a command nor a url", "give `command` for a process", "4:3", '  hub: {allow: "*"}'
+    ),
+    "MCP server with both command and url": mcp(
+        "hub has both a command and a url", "`url` for http", "4:3", '  hub: {allow: "*", command: x, url: "https://x"}'
+    ),
+    "MCP server of an older transport": mcp(
+        'type: expected stdio or http, got "sse"', "write http", "4:27", '  hub: {allow: "*", type: sse, url: "https://x"}'
+    ),
+    "MCP server of the wrong type": mcp(
+        "hub is of type http", "give `url` for http", "4:27", '  hub: {allow: "*", type: http, command: x}'
+    ),
+    "MCP server whose name is not one": mcp(
+        '"Hub_1" is not a name for an MCP server', "tools are named after it", "4:3",
+        '  Hub_1: {allow: "*", command: x}',
+    ),
+    "MCP server as a list item given twice": mcp(
+        "the MCP server hub is given twice", "keep one", "5:5",
+        '  - hub: {allow: "*", command: x}', '  - hub: {allow: "*", command: x}',
+    ),
+    "MCP server that is no mapping": mcp("expected keys and values, got 7", "key: value", "4:8", "  hub: 7"),
+    "secret in the environment of an MCP server": mcp(
+        "env.GITHUB_TOKEN: a secret must not be written here", "write ${NAME}", "7:25",
+        "  hub:", '    allow: "*"', "    command: x", "    env: {GITHUB_TOKEN: ghp_abc}",
+    ),
+    "secret in a header of an MCP server": mcp(
+        "headers.Authorization: a secret must not be written here", "set it in the environment", "8:22",
+        "  hub:", '    allow: "*"', "    url: https://x", "    headers:", "      Authorization: Bearer abc",
+    ),
+    "number in the environment of an MCP server": mcp(
+        "env.PORT: expected text, got 5", "put it in quotes", "4:45",
+        '  hub: {allow: "*", command: x, env: {PORT: 5}}',
+    ),
+    "password in the URL of an MCP server": mcp(
+        "url: has a user name or password in it", "by reference", "4:26", '  hub: {allow: "*", url: "https://a:b@x/"}'
+    ),
+    "URL of an MCP server that is none": mcp(
+        'url: "x.example/mcp" is not a URL', "begin it with https://", "4:26",
+        '  hub: {allow: "*", url: x.example/mcp}',
+    ),
+    "effect that does not exist": mcp(
+        'effect.look: expected one of read, idempotent, irreversible, got "none"', "leave it out", "4:51",
+        "  hub: {allow: [look], command: x, effect: {look: none}}",
+    ),
+    "effect of a tool that is not allowed": mcp(
+        "effect.peek is not in allow", "add it there", "4:45",
+        "  hub: {allow: [look], command: x, effect: {peek: read}}",
+    ),
+    "MCP timeout with a unit": mcp(
+        'timeout_s: expected a number of seconds, got "30s"', "without quotes and units", "4:44",
+        '  hub: {allow: "*", command: x, timeout_s: 30s}',
+    ),
+    "egress of everything": front('egress: "*" is not a host', "example.com", "3:10", 'egress: ["*"]'),
+    "egress to the bus": front(
+        'egress: "nats.example.com:4222" has the port 4222', "example.com", "4:5", "egress:",
+        "  - nats.example.com:4222",
+    ),
+    "egress under a top-level domain": front(
+        'egress: "*.com" allows too much', "*.example.com", "3:10", 'egress: ["*.com"]'
+    ),
+    "fetch_url without egress": front(
+        "fetch_url is not given by name", "`egress: [example.com]`", "3:9", "tools: [fetch_url]"
+    ),
+    "skill that does not exist": Wrong(
+        files={**KNOTS, "agents/stowage.md": "---\ndescription: Plans\nskills: [nots]\n---\nPrompt\n"},
+        at="agents/stowage.md:3:10",
+        says='skill "nots" has no file skills/nots/SKILL.md',
+        hint="did you mean knots?",
+    ),
+    "skill that leaves the folder": front(
+        'skill "../knots" has no file', "there are none", "3:10", "skills: [../knots]"
+    ),
+    "skill listed twice": Wrong(
+        files={**KNOTS, "agents/stowage.md": "---\ndescription: Plans\nskills: [knots, knots]\n---\nPrompt\n"},
+        at="agents/stowage.md:3:17",
+        says="skill knots is listed twice",
+        hint="keep one",
+    ),
+    "skill of another name": skill(
+        'name: expected knots, as the folder is called, got "nots"', "rename", "2:7", "name: nots", "description: x"
+    ),
+    "skill without a description": skill("description is missing", "models choose by it", "2:1", "name: knots"),
+    "skill with an unknown key": skill(
+        "unknown key descripton", "did you mean description?", "4:1", "name: knots", "description: x", "descripton: y"
+    ),
+    "skill whose description is too long": skill(
+        "description: more than 1024 characters", "into the instructions", "3:14", "name: knots",
+        f"description: {'x' * 1025}",
+    ),
+    "skill whose metadata are not text": skill(
+        "metadata.version: expected text, got 1", "put it in quotes", "4:21", "name: knots", "description: x",
+        "metadata: {version: 1}",
+    ),
+    "skill without instructions": Wrong(
+        files={"skills/knots/SKILL.md": "---\nname: knots\ndescription: x\n---\n"},
+        at="skills/knots/SKILL.md:5:1",
+        says="the instructions are empty",
+        hint="after the front matter",
+    ),
+    "skill with two dashes": Wrong(
+        files={"skills/k--s/SKILL.md": "---\nname: k--s\ndescription: x\n---\nTie.\n"},
+        at="skills/k--s/SKILL.md:2:7",
+        says='"k--s" is not a name for a skill',
+        hint="single dashes",
+    ),
+    "skill with too long a name": Wrong(
+        files={f"skills/{'k' * 65}/SKILL.md": f"---\nname: {'k' * 65}\ndescription: x\n---\nTie.\n"},
+        at=f"skills/{'k' * 65}/SKILL.md:2:7",
+        says="is not a name for a skill",
+        hint="at most 64",
     ),
     # Python files
     "handler without annotations": python(

@@ -120,6 +120,16 @@ def test_a_page_made_to_stall_a_reader_is_read_in_time(piece: str) -> None:
     assert time.process_time() - begun_s < 5
 
 
+@pytest.mark.parametrize(
+    ("charset", "body"),
+    [("iso-8859-1", b"gr\xfc\xdfe"), ("punycode", "grüße".encode()), ("", b"gr\xc3\xbc\xc3\x9fe")],
+)
+async def test_a_page_is_read_in_its_charset_where_that_is_one_for_pages(web: Web, charset: str, body: bytes) -> None:
+    url = web.page("/a", body, content_type=f"text/plain; charset={charset}")
+
+    assert "grüße" in (await get(web.tool(), url)).content
+
+
 async def test_an_error_page_is_an_error(web: Web) -> None:
     result = await get(web.tool(), f"http://{HOST}:{web.port}/nowhere")
 
@@ -263,6 +273,16 @@ async def test_an_address_is_private_even_where_a_rule_names_it(web: Web) -> Non
     assert "inside" in (await get(web.tool(url[:-2], private=(f"127.0.0.1:{web.port}",)), url)).content
 
 
+async def test_the_operator_may_allow_a_private_address_of_either_kind(web: Web) -> None:
+    web.addresses = {}
+    rules = [parse_rule("http://[::1]:9"), parse_rule("http://127.0.0.1:9")]
+    egress = fetch.Egress(rules, ("[::1]:9",), web.resolve)
+
+    assert (await egress.checked("http://[::1]:9/")).addresses == ("::1",)
+    with pytest.raises(ToolError, match="not public"):
+        await egress.checked("http://127.0.0.1:9/")
+
+
 async def test_a_body_is_cut_while_it_arrives(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 100)
     result = await get(web.tool(), web.page("/a", "x" * 3_000_000))
@@ -324,6 +344,7 @@ def test_a_rule_that_allows_too_much_or_nothing_is_refused(rule: str) -> None:
 
 def test_the_operator_alone_allows_private_addresses() -> None:
     assert read_settings({}).egress_private == ()
+    assert not any(read_settings({"SHANTY_EGRESS_PRIVATE": ""}).egress_private)
     assert read_settings({"SHANTY_EGRESS_PRIVATE": "wiki.internal:443,[::1]:80"}).egress_private == (
         "wiki.internal:443",
         "[::1]:80",

@@ -12,10 +12,13 @@ import msgspec
 from shanty_protocol import Brief
 from shanty_runtime.agent.profile import Contract, Profile
 from shanty_runtime.models.base import Message, ModelRequest, ToolCard
+from shanty_runtime.tools.skills import Skill
 
 NUDGE = "Your work is not handed in yet. Call submit_result with your result; if you cannot, say so in its status."
 
 _PROMPTS = importlib.resources.files("shanty_runtime.agent") / "prompts"
+
+SKILL_RULES = "You have skills: instructions for certain work. Call load_skill before you begin work one is made for."
 
 
 def system_prompt(profile: Profile) -> str:
@@ -24,7 +27,16 @@ def system_prompt(profile: Profile) -> str:
     rules = role_rules("lead" if profile.contracts else "specialist").format(
         agent=profile.agent, team=profile.team, specialists=specialists
     )
-    return f"{profile.prompt.strip()}\n\n{rules}".strip()
+    parts = (profile.prompt.strip(), rules, skill_list(profile.skills))
+    return "\n\n".join(part for part in parts if part)
+
+
+def skill_list(skills: Sequence[Skill]) -> str:
+    """What a model is told of its skills before it loads one."""
+    if not skills:
+        return ""
+    listed = "\n".join(f"- {skill.name}: {' '.join(skill.description.split())}" for skill in skills)
+    return f"{SKILL_RULES}\n{listed}"
 
 
 @functools.cache

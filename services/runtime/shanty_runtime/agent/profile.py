@@ -11,6 +11,7 @@ from shanty_protocol import Effort, Usage
 from shanty_runtime.agent.handler import Handler
 from shanty_runtime.models.base import Model, ToolCard
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.skills import Skill
 
 Price = Callable[[str, Usage, int], int | None]
 """Millionths of a US dollar for one call of a model at a time (milliseconds since 1970); None where not known."""
@@ -40,6 +41,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     model: Model | None = None
     handler: Handler | None = None
     tools: dict[str, Tool] = {}
+    skills: tuple[Skill, ...] = ()
+    """Its system prompt names them; tools load them."""
     verbs: tuple[ToolCard, ...] = ()
     """The tools the engine itself carries out: delegate, submit_result and so on."""
     contracts: dict[str, Contract] = {}

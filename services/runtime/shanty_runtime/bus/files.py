@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import IO
 
-from shanty_protocol import ChunkAddress, FileAddress, FileVersion, subjects
+from shanty_protocol import ChunkAddress, FileAddress, FileVersion, ProtocolError, subjects
 from shanty_protocol.codec import decode_file_version, encode, message_headers
 from shanty_protocol.ids import lane_of
 from shanty_protocol.streams import CHUNK_BYTES, file_stream
@@ -22,6 +23,8 @@ from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, RawMessage, Taken
 from shanty_runtime.errors import EditConflict, FileMissing, WorkspaceError
+
+logger = logging.getLogger("shanty.bus")
 
 CHUNKS_IN_FLIGHT = 8
 SPOOL_BYTES = 4 * CHUNK_BYTES
@@ -37,7 +40,9 @@ class Files:
     async def latest(self, run: str, path: str) -> FileVersion | None:
         """The newest version of a file, from the server that cannot lag."""
         found = await self._last(run, subjects.versions_filter(run, path))
-        return None if found is None else as_version(found)
+        if found is None or (version := as_version(found)) is not None:
+            return None if found is None else version
+        return max(await self.versions(run, path), key=lambda version: version.version, default=None)
 
     async def versions(self, run: str, path: str | None = None) -> tuple[FileVersion, ...]:
         """Every version of one file, or of all files of a run, in the order they were stored."""
@@ -109,20 +114,21 @@ class Files:
 
     async def _store_version(self, run: str, version: FileVersion) -> FileVersion:
         place = FileAddress(run, version.agent, version.path, version.version)
-        standing = as_version(
-            await jetstream.write_once(
-                self._connection,
-                file_stream(lane_of(run)),
-                place.subject,
-                place.guard,
-                encode(version),
-                message_headers(version),
-            )
+        found = await jetstream.write_once(
+            self._connection,
+            file_stream(lane_of(run)),
+            place.subject,
+            place.guard,
+            encode(version),
+            message_headers(version),
         )
-        if standing.key != version.key:
-            newest = await self.latest(run, version.path) or standing
-            raise EditConflict(version.path, version.version - 1, newest.version, newest.agent)
-        return standing
+        standing = as_version(found)
+        if standing is not None and standing.key == version.key:
+            return standing
+        newest = await self.latest(run, version.path)
+        if newest is None or newest.version < version.version:  # what has the place is not a version
+            raise WorkspaceError(f"version {version.version} of {version.path} is taken by something unreadable")
+        raise EditConflict(version.path, version.version - 1, newest.version, newest.agent)
 
     async def _store_chunks(self, run: str, agent: str, digest: str, spool: IO[bytes]) -> None:
         spool.seek(0)
@@ -166,7 +172,7 @@ class Files:
         found = [message async for message in jetstream.read_on(self._connection, stream, filter_subject)]
         if not found or found[-1].seq < newest_seq:
             raise jetstream.lagging(filter_subject)
-        return tuple(map(as_version, found))
+        return tuple(version for message in found if (version := as_version(message)) is not None)
 
     async def _last(self, run: str, filter_subject: str) -> RawMessage | None:
         stream = file_stream(lane_of(run))
@@ -176,8 +182,22 @@ class Files:
         )
 
 
-def as_version(message: RawMessage) -> FileVersion:
-    return decode_file_version(message.data, message.headers)
+def as_version(message: RawMessage) -> FileVersion | None:
+    """A stored version. None for what contradicts its subject: the server vouches for the author in that alone."""
+    try:
+        address = subjects.parse(message.subject)
+        version = decode_file_version(message.data, message.headers)
+    except ProtocolError as error:
+        logger.warning("%s is not a version of a file: %s", message.subject, error)
+        return None
+    if not isinstance(address, FileAddress) or (address.agent, address.path, address.version) != (
+        version.agent,
+        version.path,
+        version.version,
+    ):
+        logger.warning("%s says it is another file or writer than its subject", message.subject)
+        return None
+    return version
 
 
 async def _spool(content: AsyncIterable[bytes], spool: IO[bytes]) -> tuple[str, int]:

@@ -111,8 +111,9 @@ class EmbeddedServer:
         await self.start()
 
     def freeze(self) -> None:
-        """Stop without dying: connections stay open and nothing answers."""
+        """Stop without dying: connections stay open and nothing answers, until `thaw`."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -164,7 +164,8 @@ class _Reading:
         self.arguments: dict[int, str] = {}
         """The JSON of each tool call as it came. The SDK parses as much of it as there is, and tells nobody."""
         self.open_blocks: set[int] = set()
-        self.stopped = False
+        self.seen: set[str] = set()
+        """The kinds of events that came."""
 
     async def whole(self) -> ModelReply:
         """The reply, once its last event is in. Raises ModelError for anything less."""
@@ -172,10 +173,11 @@ class _Reading:
         async with contextlib.aclosing(self._readable()) as events:
             async for event in events:
                 self._take(event)
-        if not self.stopped or self.open_blocks:
+        if self.open_blocks or not {"message_start", "message_stop"} <= self.seen:
             raise self._broken("ended before its reply was complete")
         message = self.events.current_message_snapshot
-        blocks: tuple[Block, ...] = tuple(block.to_dict(mode="json") for block in message.content)
+        # What is not of the type that the SDK expects comes out all the same; it only warns about it.
+        blocks: tuple[Block, ...] = tuple(block.to_dict(mode="json", warnings=False) for block in message.content)
         if message.stop_reason is None:
             raise self._broken("ended its reply without a reason")
         self._check_arguments(blocks, message.stop_reason)
@@ -217,6 +219,7 @@ class _Reading:
             raise self._broken(f"sent what cannot be read ({type(error).__name__})") from None
 
     def _take(self, event: Any) -> None:
+        self.seen.add(event.type)
         match event.type:
             case "text":
                 if self.stream is not None:
@@ -228,8 +231,6 @@ class _Reading:
                 self.arguments[event.index] = self.arguments.get(event.index, "") + event.delta.partial_json
             case "content_block_stop":
                 self.open_blocks.discard(event.index)
-            case "message_stop":
-                self.stopped = True
 
     def _check_arguments(self, blocks: tuple[Block, ...], stop_reason: str) -> None:
         """A call whose arguments are a piece of JSON is only let through where the stop reason says so."""

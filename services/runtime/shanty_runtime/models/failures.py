@@ -72,7 +72,7 @@ def status_failure(model: str, error: anthropic.APIStatusError) -> ModelError:
 def _kind(error: anthropic.APIStatusError, retry_after_s: float | None) -> ModelFailure:
     kind, status = str(error.type), error.status_code
     if status == 429 or kind == "rate_limit_error":
-        if error.error_code in SPEND_CODES or SPENT.search(error.api_message or ""):
+        if error.error_code in SPEND_CODES or (retry_after_s is None and SPENT.search(error.api_message or "")):
             return "spend_limit"
         # A limit that does not say when it ends may never do so: it is tried again as often as a busy provider is,
         # and not for ever as one that names a time.

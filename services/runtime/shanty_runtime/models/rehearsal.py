@@ -130,7 +130,7 @@ class RehearsalModel:
 
 
 def summary_of(turn: Turn) -> str:
-    """What a rehearsed agent says of a conversation that has become too long: the calls it made, and how they went."""
+    """What a rehearsed agent says of a conversation that has become too long: its calls, and how they went."""
     made = [f"{result.name} {'failed' if result.is_error else 'returned'}" for result in turn.results]
     return "Calls so far: " + (", ".join(made) or "none")
 

@@ -6,7 +6,8 @@
     tools.py             tools of this team, made with `shanty_runtime.tools.tool`
     rehearsal.py         a function for each agent, which plays it without a paid model
     schemas/*.json       JSON Schemas that agents refer to
-    evals/, skills/      not read here
+    skills/<name>/       instructions that agents load when they need them
+    evals/               not read here
 
 `load_team` gives a `Team`, or raises a `TeamError` that lists every problem with its file, line and column. The
 Python files of the folder are run by loading it: load folders you trust, as you would install a package.

@@ -9,18 +9,21 @@ from shanty_protocol import Effort
 from shanty_runtime.team.definition import AgentDefinition, Role
 from shanty_runtime.team.fields import Fields, both_spellings
 from shanty_runtime.team.folder import Folder
+from shanty_runtime.team.mcp_servers import only_refers, read_mcp_servers
 from shanty_runtime.team.modules import Modules
 from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import advice, described
 from shanty_runtime.team.schemas import read_schema
+from shanty_runtime.team.skills import Skills
 from shanty_runtime.team.toolbox import BUILT_IN, resolve_tools
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.egress import EgressRule, parse_rule
 from shanty_runtime.tools.memory import Access
 
 FOLDER = "agents"
 MAX_TURNS = 10_000
 
-NOT_HONOURED = ("permission_mode", "skills", "mcp_servers", "hooks", "background", "isolation", "color")
+NOT_HONOURED = ("permission_mode", "hooks", "background", "isolation", "color")
 """Fields of Claude Code's agents that are accepted, so that its files load unchanged, and do nothing here."""
 
 HONOURED = (
@@ -34,6 +37,9 @@ HONOURED = (
     "input",
     "output",
     "memory",
+    "mcp_servers",
+    "skills",
+    "egress",
 )
 SPELLINGS = both_spellings((*HONOURED, *NOT_HONOURED))
 EFFORTS = ("low", "medium", "high")
@@ -45,8 +51,11 @@ CLAUDE_CODE_MEMORY = ("user", "project", "local")
 class Agents:
     """Reads the agents of one team."""
 
-    def __init__(self, folder: Folder, modules: Modules, own_tools: Mapping[str, Tool] | None) -> None:
+    def __init__(
+        self, folder: Folder, modules: Modules, own_tools: Mapping[str, Tool] | None, skills: Skills
+    ) -> None:
         self._folder = folder
+        self._skills = skills
         self._modules = modules
         self._own_tools = own_tools
 
@@ -92,6 +101,9 @@ class Agents:
             input_schema=self._schema(fields, path, "input"),
             output_schema=self._schema(fields, path, "output"),
             memory=memory,
+            mcp_servers=read_mcp_servers(fields, self._folder.problems, path),
+            skills=self._skills.of(fields),
+            egress=_egress(fields),
             not_honoured=tuple(written for key, written in fields.given() if _has_no_effect(fields, key)),
         )
 
@@ -128,8 +140,21 @@ def _memory(fields: Fields) -> Access:
     return cast(Access, fields.choice("memory", ACCESSES, "none"))
 
 
+def _egress(fields: Fields) -> tuple[EgressRule, ...]:
+    rules = []
+    for given in fields.listed("egress") or ():
+        try:
+            rules.append(parse_rule(given.value))
+        except ValueError as error:
+            hint = "write a host such as example.com, *.example.com or example.com:8443"
+            fields.report(given, f"egress: {described(given.value)} {error}", hint)
+    return tuple(rules)
+
+
 def _has_no_effect(fields: Fields, key: str) -> bool:
     given = fields.located(key)
+    if key == "mcp_servers":
+        return only_refers(given)
     return key in NOT_HONOURED or (key == "memory" and given is not None and given.value in CLAUDE_CODE_MEMORY)
 
 

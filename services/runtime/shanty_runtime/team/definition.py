@@ -12,7 +12,10 @@ from shanty_runtime.agent.handler import Handler
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models.rehearsal import Rehearsal
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.egress import EgressRule
+from shanty_runtime.tools.mcp_server import McpServer
 from shanty_runtime.tools.memory import Access
+from shanty_runtime.tools.skills import Skill
 
 Role = Literal["lead", "specialist"]
 
@@ -50,6 +53,10 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     handler: Handler | None = None
     memory: Access = "none"
     """What it may do with the documents that outlive runs."""
+    mcp_servers: tuple[McpServer, ...] = ()
+    skills: tuple[Skill, ...] = ()
+    egress: tuple[EgressRule, ...] = ()
+    """Where `fetch_url` may go; the tool is not there without a rule."""
     not_honoured: tuple[str, ...] = ()
     """Fields of Claude Code's front matter that are understood and have no effect here."""
 

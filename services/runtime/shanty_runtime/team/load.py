@@ -13,6 +13,7 @@ from shanty_runtime.team.importing import TeamPackage
 from shanty_runtime.team.modules import Modules
 from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import Problems, described, nearest
+from shanty_runtime.team.skills import Skills
 
 TEAM_FILE = "team.yaml"
 API_VERSION = "shanty/v1"
@@ -41,7 +42,9 @@ def _read(folder: Folder, package: TeamPackage) -> Team | None:
     _check_version(fields)
     modules = Modules(folder, package)
     tools = modules.tools()
-    lead, specialists = _agents(fields, written, Agents(folder, modules, tools))
+    skills = Skills(folder)
+    lead, specialists = _agents(fields, written, Agents(folder, modules, tools, skills))
+    skills.check_all()
     names = [agent.name for agent in (lead, *specialists) if agent is not None]
     rehearsals = modules.rehearsals(names)
     name = _team_name(fields)

@@ -13,7 +13,7 @@ from shanty_runtime.models.rehearsal import Rehearsal
 from shanty_runtime.team.definition import rehearsal_name
 from shanty_runtime.team.folder import Folder
 from shanty_runtime.team.importing import ImportProblem, TeamPackage
-from shanty_runtime.team.toolbox import BUILT_IN, CONTROL_TOOLS, MEMORY_TOOLS
+from shanty_runtime.team.toolbox import BUILT_IN, CONTROL_TOOLS, FIELD_TOOLS, MEMORY_TOOLS
 from shanty_runtime.tools.base import Tool
 
 TOOLS = "tools.py"
@@ -86,7 +86,7 @@ class Modules:
     def _may_be_called(self, tool: Tool, found: dict[str, Tool]) -> bool:
         if tool is BUILT_IN.get(tool.name) or tool is found.get(tool.name):
             return False
-        built_in = (*BUILT_IN, *MEMORY_TOOLS)
+        built_in = (*BUILT_IN, *MEMORY_TOOLS, *FIELD_TOOLS)
         if tool.name in built_in or tool.name in CONTROL_TOOLS:
             kind = "built-in tool" if tool.name in built_in else "control tool"
             message = f"tool {tool.name} has the name of a {kind}"

@@ -16,6 +16,13 @@ BUILT_IN = {tool.name: tool for tool in WORKSPACE_TOOLS}
 MEMORY_TOOLS = TOOLS_OF["write"]
 """Built in too, for agents whose front matter gives them access to the memory."""
 
+FIELD_TOOLS = {
+    "fetch_url": "egress: [example.com]",
+    "load_skill": "skills: [name]",
+    "read_skill_file": "skills: [name]",
+}
+"""Built in as well; an agent has them because of another field of its front matter, which is named here."""
+
 CONTROL_TOOLS = (
     "delegate",
     "wait_for_replies",
@@ -76,6 +83,9 @@ def _known(fields: Fields, key: str, word: Located, everything: tuple[str, ...])
         fields.report(
             word, f"{word.value} is a control tool", "leave it out: every agent has the control tools of its role"
         )
+    elif word.value in FIELD_TOOLS:
+        hint = f"leave it out; it comes with `{FIELD_TOOLS[word.value]}`"
+        fields.report(word, f"{word.value} is not given by name", hint)
     elif word.value in MEMORY_TOOLS:
         if key == "tools":
             access = "read" if word.value in READ_TOOLS else "write"

@@ -87,6 +87,7 @@ class McpServers:
         self._servers = [Server(spec, self._folder, secrets) for spec in self._specs]
         for server in self._servers:
             server.pins = await self._pins(server, lock)
+            server.check_effects()
             for name, pin in server.pins.items():
                 self._add(server, name, pin)
 
@@ -140,6 +141,7 @@ class Server:
         self._not_before_s = 0.0
         self._listed_s = float("-inf")
         self._changed: dict[str, str] = {}
+        self._closed = False
 
     async def offered(self) -> dict[str, Pin]:
         """What the server has of the allowed tools, fit to be shown to a model. Raises ConfigError."""
@@ -168,6 +170,13 @@ class Server:
                 pins[each] = pin_of(by_name[each])
         return pins
 
+    def check_effects(self) -> None:
+        """Raises ConfigError where the team says what a tool does that is not there."""
+        unknown = [name for name in self.spec.effects if name not in self.pins]
+        if unknown and self.spec.allow is None:
+            there_are = ", ".join(self.pins) or "none"
+            raise ConfigError(f"effect: {self.spec.name} has no tool {unknown[0]}; there are {there_are}")
+
     def tool(self, name: str, shown: str, pin: Pin) -> Tool:
         async def called(arguments: dict[str, Any], context: ToolContext) -> ToolResult:
             return await self.call(name, arguments, context.key)
@@ -178,6 +187,7 @@ class Server:
             effect=self.spec.effect_of(name),
             function=called,
             schema=pin.input_schema,
+            untrusted=True,
         )
 
     async def call(self, name: str, arguments: dict[str, Any], key: str) -> ToolResult:
@@ -260,14 +270,16 @@ class Server:
             if self._connection is not None:
                 self._retire(self._connection)
             await self._pause_is_over(within_s)
-            connection = self._open()
+            if self._closed:
+                raise Unreachable("this service is stopping")
+            self._connection = connection = self._open()
             try:
                 await connection.open(within_s)
             except BaseException:
+                self._connection = None
                 self._pause()
                 await connection.close()
                 raise
-            self._connection = connection
             self._listed_s = float("-inf")
             return connection
 
@@ -300,6 +312,7 @@ class Server:
             connection.retire()
 
     async def close(self) -> None:
+        self._closed = True
         open_ones = [*self._retired, *([self._connection] if self._connection else [])]
         await asyncio.gather(*(connection.close() for connection in open_ones))
         self._connection, self._retired = None, []

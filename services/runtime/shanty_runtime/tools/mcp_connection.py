@@ -35,6 +35,11 @@ from shanty_runtime.tools.mcp_server import Address, Answered, Command, Listed, 
 
 logger = logging.getLogger("shanty.mcp")
 
+# At any level below this the SDK writes whole messages, and what it cannot read, into the log.
+logging.getLogger("mcp").setLevel(logging.CRITICAL)
+# And this the address of each request, with whatever is in its query.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+
 EFFECT_KEY = "shanty/effect-key"
 MOST_PAGES = 20
 MOST_TOOLS = 1_000
