@@ -134,6 +134,30 @@ async def test_stopping_during_an_outage_does_not_hang(server: EmbeddedServer) -
             await bus.drain()
 
 
+async def test_a_server_that_vanished_without_a_word_is_given_up(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shanty_runtime.bus.connection.PING_INTERVAL_S", 0.2)
+    async with Bus(bus_settings(server)) as bus:
+        server.freeze()
+        asking = asyncio.create_task(bus.connection.request("$JS.API.INFO", timeout_s=60))
+        for _ in range(15):  # more than the socket takes, so that there is something left to write
+            await bus.connection.publish("news", b"x" * 500_000)
+        with pytest.raises(BusUnavailable, match="broke"):
+            await asyncio.wait_for(asking, 10)
+        server.thaw()
+        await bus.connection.persist("asking", lambda: bus.connection.request("$JS.API.INFO"))
+
+
+async def test_stopping_does_not_wait_for_a_server_that_does_not_read(server: EmbeddedServer) -> None:
+    async with asyncio.timeout(10):
+        async with Bus(bus_settings(server)) as bus:
+            server.freeze()
+            for _ in range(15):
+                await bus.connection.publish("news", b"x" * 500_000)
+    server.thaw()
+
+
 async def test_stopping_at_the_moment_of_a_disconnect_cancels_nobody(tmp_path: Path) -> None:
     for steps_later in range(6):
         async with nats_server(tmp_path / str(steps_later)) as server:

@@ -56,6 +56,13 @@ async def test_an_agent_can_be_added_and_limits_can_be_raised(bare: Bus) -> None
     assert changes[0].differences == ("max_bytes is 100000000, not 200000000",)
 
 
+async def test_what_operators_chose_is_left_alone_unless_it_is_named(bare: Bus) -> None:
+    await create_layout(bare, agents=AGENTS, max_bytes=10**8, ack_wait_s=60)
+    assert await create_layout(bare, agents=AGENTS) == ()
+    (change, *_) = await create_layout(bare, agents=AGENTS, max_bytes=2 * 10**8)
+    assert change.differences == ("max_bytes is 100000000, not 200000000",)
+
+
 async def test_what_operators_choose_is_not_drift(bare: Bus) -> None:
     await create_layout(bare, agents=AGENTS, max_bytes=10**8, ack_wait_s=60)
     await check_layout(bare, ("0",), AGENTS)

@@ -175,7 +175,7 @@ async def init_bus(
     team: Path | None = None,
     agents: str = "",
     lanes: str = "0",
-    replicas: int = 1,
+    replicas: int | None = None,
     options: Options = Options(),
 ) -> int:
     """Create what the bus needs, or bring it up to date. Doing it again changes nothing.
@@ -189,7 +189,7 @@ async def init_bus(
     lanes
         Numbers of the lanes, separated by commas.
     replicas
-        Copies of every stream: 1 for one server, 3 for a cluster.
+        Copies of every stream: 1 for one server, 3 for a cluster. Left out: 1, or what there is.
     """
     from shanty_cli.init_bus import init_bus
 

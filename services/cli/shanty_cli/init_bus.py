@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from shanty_runtime.team import load_team
 
 
 async def init_bus(
-    found: Found, team: Path | None, agents: Sequence[str], lanes: Sequence[str], replicas: int, out: Output
+    found: Found, team: Path | None, agents: Sequence[str], lanes: Sequence[str], replicas: int | None, out: Output
 ) -> int:
     names = tuple(dict.fromkeys((*agents, *_agents_of(team))))
     if not names:
@@ -22,9 +23,9 @@ async def init_bus(
     if not lanes:
         raise UsageError("--lanes names no lane; the first is 0")
     async with Bus(bus_settings(found)) as bus:
-        changes = await create_layout(
-            bus, lanes=lanes, agents=names, num_replicas=replicas, ack_wait_s=read_settings().lease_s
-        )
+        # A wait that nobody has named stays what it is on a bus that has one.
+        ack_wait_s = read_settings().lease_s if "SHANTY_LEASE_S" in os.environ else None
+        changes = await create_layout(bus, lanes=lanes, agents=names, num_replicas=replicas, ack_wait_s=ack_wait_s)
     if out.json:
         out.data(changes)
         return DONE

@@ -45,6 +45,9 @@ def run_service(name: str) -> int:
     tracing = telemetry.configure(name, settings.replica)
     try:
         _runner().run(_serve(settings, team, definition))
+    except ConfigError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_USAGE
     except ShantyError as error:
         logger.error("%s cannot run: %s", definition.name, error)
         return EXIT_FAILED

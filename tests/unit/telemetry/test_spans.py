@@ -8,7 +8,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from shanty_protocol import (
-    Address,
     ChunkAddress,
     EntryAddress,
     FileAddress,
@@ -28,6 +27,7 @@ from shanty_runtime.telemetry import (
     tool_span,
     workflow_span,
 )
+from shanty_runtime.telemetry.spans import RunAddress
 
 DELEGATION = EntryAddress("logs", "0-r7", "0", "lead", 4)
 TIMER = TimerAddress("due", "lead", "0-r7", "0", "due")
@@ -172,7 +172,7 @@ def test_a_process_span_of_a_timer_says_whose_it_is(recorded: InMemorySpanExport
     ],
 )
 def test_a_span_is_named_by_the_template_of_its_subject(
-    recorded: InMemorySpanExporter, address: Address, template: str
+    recorded: InMemorySpanExporter, address: RunAddress, template: str
 ) -> None:
     with publish_span(address):
         pass

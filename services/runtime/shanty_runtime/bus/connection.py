@@ -130,8 +130,10 @@ class Connection:
             return
         client.closing = True
         self._available.set()
-        with contextlib.suppress(BusUnavailable):
+        try:
             await self.flush()
+        except BusUnavailable:
+            client.hang_up()
         # nats-py cancels its own reconnecting while that waits for the old socket to close, and then waits for the
         # same: its close ends in a CancelledError that nobody asked for. In a task of its own that is only a result.
         await asyncio.gather(asyncio.create_task(client.close()), return_exceptions=True)
@@ -475,6 +477,17 @@ class _Client(Client):
         if "permissions violation" not in err_msg:
             # The server hangs up after any other error. nats-py would close for good.
             await self._process_op_err(error)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        if not self.is_closed and not self.is_reconnecting:
+            self.hang_up()
+        await super()._process_op_err(e)
+
+    def hang_up(self) -> None:
+        """Drop the socket with all that was to be written: its close would wait for a peer that may be gone."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     async def on_error(self, error: Exception) -> None:
         self.connection._on_error(error)

@@ -53,32 +53,42 @@ async def create_layout(
     *,
     lanes: Sequence[str] = ("0",),
     agents: Sequence[str],
-    num_replicas: int = 1,
-    max_bytes: int = DEFAULT_MAX_BYTES,
-    ack_wait_s: float = DEFAULT_ACK_WAIT_S,
+    num_replicas: int | None = None,
+    max_bytes: int | None = None,
+    ack_wait_s: float | None = None,
 ) -> tuple[Change, ...]:
     """Create what is missing and update what differs. Raises LayoutDrift for what the server will not change.
 
-    Doing it again changes nothing. What is there besides is left alone.
+    Doing it again changes nothing. What is there besides is left alone, and so is what operators choose (replicas,
+    sizes, ages, waits) unless it is given here.
     """
+    given = {
+        name
+        for name, value in (("num_replicas", num_replicas), ("max_bytes", max_bytes), ("ack_wait", ack_wait_s))
+        if value is not None
+    }
+    kept = CHOSEN_BY_OPERATORS - given
     changes: list[Change] = []
-    for name, wanted in _stream_configs(lanes, num_replicas, max_bytes):
-        changes += await _make_stream(bus, name, wanted)
+    for name in _stream_names(lanes):
+        found = await _stream(bus, name)
+        wanted = _stream_config(lanes, name, found, num_replicas=num_replicas, max_bytes=max_bytes)
+        changes += await _make_stream(bus, name, _keeping(wanted, found, kept), found)
     for lane in lanes:
         for agent in agents:
-            for consumer in agent_consumers(lane, agent, ack_wait_s=ack_wait_s):
-                changes += await _make_consumer(bus, consumer)
+            for consumer in agent_consumers(lane, agent, ack_wait_s=ack_wait_s or DEFAULT_ACK_WAIT_S):
+                there = await _consumer(bus, consumer)
+                changes += await _make_consumer(
+                    bus, consumer, _keeping(consumer_config(consumer), there, kept), there
+                )
     return tuple(changes)
 
 
 async def check_layout(bus: Bus, lanes: Sequence[str], agents: Sequence[str]) -> None:
     """Raises LayoutDrift that names every difference between the server and what this version needs."""
     drifted: list[tuple[str, tuple[str, ...]]] = []
-    for name, alone in _stream_configs(lanes, 1, DEFAULT_MAX_BYTES):
+    for name in _stream_names(lanes):
         found = await _stream(bus, name)
-        # What a bucket needs depends on how many replicas there are, and that is the operators' choice.
-        num_replicas = 1 if found is None else found["num_replicas"]
-        wanted = alone if num_replicas == 1 else dict(_stream_configs(lanes, num_replicas, DEFAULT_MAX_BYTES))[name]
+        wanted = _stream_config(lanes, name, found)
         if differences := _differences(wanted, found, ignored=CHOSEN_BY_OPERATORS):
             drifted.append((name, differences))
     for lane in lanes:
@@ -166,8 +176,29 @@ def _stream_configs(lanes: Sequence[str], num_replicas: int, max_bytes: int) -> 
         yield config["name"], config
 
 
-async def _make_stream(bus: Bus, name: str, wanted: Config) -> list[Change]:
-    found = await _stream(bus, name)
+def _stream_names(lanes: Sequence[str]) -> list[str]:
+    return [name for name, _ in _stream_configs(lanes, 1, DEFAULT_MAX_BYTES)]
+
+
+def _stream_config(
+    lanes: Sequence[str],
+    name: str,
+    found: Config | None,
+    *,
+    num_replicas: int | None = None,
+    max_bytes: int | None = None,
+) -> Config:
+    """What a stream should be. What a bucket needs depends on how many replicas there are, or are to be."""
+    replicas = num_replicas or (1 if found is None else int(found["num_replicas"]))
+    return dict(_stream_configs(lanes, replicas, max_bytes or DEFAULT_MAX_BYTES))[name]
+
+
+def _keeping(wanted: Config, found: Config | None, kept: frozenset[str]) -> Config:
+    """What is wanted, with what is to be kept of what was found."""
+    return {**wanted, **{name: found[name] for name in kept & wanted.keys() & found.keys()}} if found else wanted
+
+
+async def _make_stream(bus: Bus, name: str, wanted: Config, found: Config | None) -> list[Change]:
     differences = _differences(wanted, found)
     if not differences:
         return []
@@ -178,9 +209,8 @@ async def _make_stream(bus: Bus, name: str, wanted: Config) -> list[Change]:
     return [Change(name, "created") if found is None else Change(name, "updated", differences)]
 
 
-async def _make_consumer(bus: Bus, spec: ConsumerSpec) -> list[Change]:
-    name, wanted = f"{spec.stream}/{spec.name}", consumer_config(spec)
-    found = await _consumer(bus, spec)
+async def _make_consumer(bus: Bus, spec: ConsumerSpec, wanted: Config, found: Config | None) -> list[Change]:
+    name = f"{spec.stream}/{spec.name}"
     differences = _differences(wanted, found)
     if not differences:
         return []

@@ -27,7 +27,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from shanty_protocol import (
-    Address,
     ChunkAddress,
     EntryAddress,
     FileAddress,
@@ -41,7 +40,10 @@ from shanty_runtime.telemetry.propagate import extract
 
 AttributeValue = str | bool | int | float | Sequence[str]
 
-_TEMPLATES: dict[type[Address], str] = {
+RunAddress = EntryAddress | TimerAddress | FileAddress | ChunkAddress | LiveAddress
+"""Addresses of messages that belong to a run, and so to its trace."""
+
+_TEMPLATES: dict[type[RunAddress], str] = {
     EntryAddress: "shanty.{lane}.{to}.{run}.{thread}.{agent}.{n}",
     TimerAddress: "shanty.timer.{lane}.{phase}.{agent}.{run}.{thread}.{id}",
     FileAddress: "shanty.file.{lane}.{run}.{agent}.version.{path}.{n}",
@@ -91,7 +93,7 @@ _UNRECORDED = OpenSpan(trace.INVALID_SPAN)
 
 
 @contextmanager
-def publish_span(address: Address) -> Iterator[OpenSpan]:
+def publish_span(address: RunAddress) -> Iterator[OpenSpan]:
     """Around the write of a message. Take `inject()` inside it: receivers continue from this span."""
     if not _recording():
         yield _UNRECORDED
@@ -228,7 +230,7 @@ def _generative(operation: str, run: str, agent: str = "") -> dict[str, Attribut
     return attributes
 
 
-def _addressed(address: Address, *, operation: str, operation_type: str) -> dict[str, AttributeValue]:
+def _addressed(address: RunAddress, *, operation: str, operation_type: str) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         names.MESSAGING_SYSTEM: names.MESSAGING_SYSTEM_NATS,
         names.MESSAGING_OPERATION_NAME: operation,
