@@ -10,6 +10,8 @@ UV      := $(shell command -v uv 2>/dev/null)
 
 SEED ?= 7
 OUT  ?= incident-$(SEED)
+# Not from the environment: a model that is paid for is asked for by name.
+MODEL := rehearsal
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +39,8 @@ $(VENV)/dev.stamp: requirements-dev.txt $(MEMBERS:%=%/pyproject.toml) | $(VENV)/
 	$(call install,requirements-dev.txt,$@)
 	@touch $(VENV)/run.stamp
 
-demo: $(VENV)/run.stamp ## watch a team analyse an incident and survive a kill -9 (no key, no Docker)
-	@$(BIN)/shanty demo
+demo: $(VENV)/run.stamp ## watch a team analyse an incident and survive a kill -9 (no key, no Docker); MODEL=claude with a key
+	@$(BIN)/shanty demo --model $(MODEL)
 
 incident: $(VENV)/run.stamp ## write a synthetic incident: make incident SEED=7 OUT=dir
 	@$(BIN)/python deploy/teams/incident/evals/generate.py --seed $(SEED) --out $(OUT)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from shanty_cli.demo import TEAM
+from shanty_runtime.team import load_team
+from shanty_runtime.testing.claude import ClaudeServer, play
 from support.commands import Shanty
 
 
@@ -24,3 +28,18 @@ def test_the_demo_shows_what_it_claims(tmp_path: Path) -> None:
     assert "kill -9" in done.err and "taken over by" in done.err
     assert (tmp_path / "kept/memo.md").read_text().startswith("#")
     assert kept("runs", "show", report["run"], "-o", "json").json["status"] == "completed"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.slow
+async def test_the_demo_is_played_with_claude_where_it_is_asked_for(tmp_path: Path) -> None:
+    team = load_team(Path(__file__).parents[2] / TEAM)
+    async with ClaudeServer(play(team)) as server:
+        done = await asyncio.to_thread(
+            Shanty(tmp_path), "demo", "--model", "claude", ANTHROPIC_BASE_URL=server.url, ANTHROPIC_API_KEY="a-key"
+        )
+
+    assert done.code == 0, done.out + done.err
+    assert "Every agent speaks with sonnet" in done.out
+    assert {body["model"] for body in server.bodies} == {"claude-sonnet-5-5"}
+    assert "make demo MODEL=claude" not in done.out

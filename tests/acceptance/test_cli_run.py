@@ -196,6 +196,32 @@ def test_a_model_that_cannot_be_had_is_said_before_anything_is_started(tmp_path:
     assert not (tmp_path / ".shanty").exists()
 
 
+def test_a_run_that_was_recorded_is_played_again_from_the_recording(tmp_path: Path) -> None:
+    shanty = Shanty(tmp_path)
+    recorded = shanty("run", HELLO, "--model", "rehearsal", "--record", "hello.jsonl", "-o", "json")
+    replayed = shanty("run", HELLO, "--model", "replay:hello.jsonl", "-o", "json")
+
+    assert (recorded.code, replayed.code) == (0, 0), recorded.err + replayed.err
+    assert recorded.json["run"] != replayed.json["run"]
+    assert all(recorded.json[part] == replayed.json[part] for part in ("result", "threads", "files"))
+    agents = {json.loads(line)["agent"] for line in (tmp_path / "hello.jsonl").read_text().splitlines()}
+    assert agents == {"lead", "greeter"}
+
+
+def test_a_recording_that_cannot_be_written_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    done = Shanty(tmp_path)("run", HELLO, "--model", "rehearsal", "--record", "nowhere/hello.jsonl")
+
+    assert (done.code, "nowhere/hello.jsonl cannot be written" in done.err) == (2, True), done.err
+    assert not (tmp_path / ".shanty").exists()
+
+
+def test_recording_services_of_somebody_else_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    done = Shanty(tmp_path)("run", HELLO, "--record", "hello.jsonl", "--nats-url", "nats://127.0.0.1:9")
+
+    assert (done.code, f"SHANTY_RECORD={tmp_path / 'hello.jsonl'}" in done.err) == (2, True), done.err
+    assert not (tmp_path / "hello.jsonl").exists()
+
+
 def test_a_service_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
     done = Shanty(tmp_path)("run", HELLO, SHANTY_DURABILITY="required", SHANTY_LOG_FORMAT="text", SHANTY_LANES="7")
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from shanty_protocol import ModelReplied
+from shanty_protocol import MailReceived, ModelReplied, ReplyReceived
 from shanty_runtime.models.replay import read_recording
 from shanty_runtime.team import load_team
 from shanty_runtime.testing.claude import ClaudeServer, play
@@ -48,6 +49,7 @@ async def test_a_recorded_run_is_played_again_without_claude(tmp_path: Path, fol
             await running.start("0-r")
             first = await running.reply("0-r")
             paid = await model_replies(running, "0-r")
+            paid_journal = await journal(running, "0-r")
     claude.assert_valid()
     assert (first.status, first.result) == ("ok", {"greeted": 2, "letters": 8})
     assert len(paid) == len(claude.bodies) == len(list(read_recording(recording)))
@@ -60,9 +62,30 @@ async def test_a_recorded_run_is_played_again_without_claude(tmp_path: Path, fol
         await running.start("0-again")
         second = await running.reply("0-again")
         played = await model_replies(running, "0-again")
+        played_journal = await journal(running, "0-again")
     assert (second.status, second.summary, second.result) == (first.status, first.summary, first.result)
     assert sorted(map(said, played)) == sorted(map(said, paid))
+    assert played_journal == paid_journal
     assert {reply.model for reply in played} == {"claude-sonnet-5-5"}
+
+
+async def journal(running: Crew, run: str) -> list[str]:
+    """Every entry of a run but for ids, times and prices, thread by thread in the order of its journal.
+
+    Replies that arrive together are one entry and otherwise two, so only what was taken in counts there.
+    """
+    told = []
+    for stored in sorted(await running.entries(run), key=lambda one: (one.address.thread, one.address.n)):
+        entry = msgspec.json.decode(stored.data.decode().replace(run, "RUN"))
+        if isinstance(stored.entry, ReplyReceived | MailReceived):
+            told += [f"{stored.address.thread} took in a mail" for _ in entry["consumed"]]
+            continue
+        for varying in ("at_ms", "by", "fence", "cost_microusd", "consumed", "after", "answers"):
+            entry.pop(varying, None)
+        for file in [*entry.get("files", ()), *entry.get("outcome", {}).get("files", ())]:
+            file.pop("digest")
+        told.append(f"{stored.address.thread} {stored.address.agent} to {stored.address.to}: {entry}")
+    return sorted(told)
 
 
 def said(reply: ModelReplied) -> str:

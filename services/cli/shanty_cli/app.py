@@ -44,21 +44,36 @@ app.command("shanty_cli.memory:memory", name="memory")
 
 
 @app.command
-async def lint(team: Path, /, *, options: Options = Options()) -> int:
+async def lint(
+    team: Path,
+    /,
+    *,
+    accept_mcp: Annotated[bool, Parameter(negative="")] = False,
+    options: Options = Options(),
+) -> int:
     """Check a team's folder and say what is in it.
 
     Parameters
     ----------
     team
         The team's folder.
+    accept_mcp
+        Accept the tools of its MCP servers as they are now: they are pinned in team.lock.json.
     """
+    from shanty_cli.interrupts import until_interrupted
     from shanty_cli.lint import lint
 
-    return lint(team, options.out())
+    return await until_interrupted(lint(team, options.out(), accept_mcp=accept_mcp))
 
 
 @app.command
-async def demo(*, seed: int = 7, keep: Path | None = None, options: Options = Options()) -> int:
+async def demo(
+    *,
+    seed: int = 7,
+    keep: Path | None = None,
+    model: str = "rehearsal",
+    options: Options = Options(),
+) -> int:
     """Watch a team analyse an incident and survive a kill -9. Needs no key, no Docker and no server.
 
     Parameters
@@ -67,6 +82,8 @@ async def demo(*, seed: int = 7, keep: Path | None = None, options: Options = Op
         Which incident is made up.
     keep
         Folder that gets the incident, the memo, the logs and everything that was stored.
+    model
+        What every agent speaks with: `claude`, or any model a team may name, needs a key and is paid for.
     """
     import sys
 
@@ -75,7 +92,7 @@ async def demo(*, seed: int = 7, keep: Path | None = None, options: Options = Op
     from shanty_cli.output import Output
 
     out = options.out() if options.output == "json" else Output("text", stderr=sys.stdout)
-    return await until_interrupted(demo(seed, keep, out))
+    return await until_interrupted(demo(seed, keep, model, out))
 
 
 @app.command
@@ -86,6 +103,7 @@ async def run(
     goal: str = "",
     input: Path | None = None,
     model: str = "",
+    record: Path | None = None,
     detach: Annotated[bool, Parameter(negative="")] = False,
     key: Annotated[str, Parameter(name=["--key", "--run-id"])] = "",
     label: str = "",
@@ -104,7 +122,9 @@ async def run(
     input
         Folder whose files are put into the run's workspace.
     model
-        What every agent speaks with: `rehearsal` plays the team by its rehearsal.py.
+        What every agent speaks with: `rehearsal` plays the team by its rehearsal.py, `replay:FILE` by a recording.
+    record
+        File to which every reply of a model is appended, in the clear.
     detach
         Start the run and do not watch it.
     key
@@ -129,6 +149,7 @@ async def run(
         ids=ids_from(key) if key else new_ids(),
         files=() if input is None else input_files(input),
         model=model,
+        record=record,
         label=label,
         detach=detach,
         timeout_s=timeout,

@@ -1,9 +1,9 @@
 """`shanty demo`: an incident, a team that analyses it, and a `kill -9` in the middle of its work.
 
 Everything is real but the model: nats-server, one process for each agent and two for the logs, the tools and what
-they find. The process that reads the logs is killed once it has a first result and has not answered yet; the other
-one goes on from the journal. What is claimed at the end is read from the journals, and the cause is compared with
-what the generator of the incident had put there.
+they find. With --model the model is real as well. The process that reads the logs is killed once it has a first
+result and has not answered yet; the other one goes on from the journal. What is claimed at the end is read from the
+journals, and the cause is compared with what the generator of the incident had put there.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from shanty_cli.exits import DONE, FAILED, NotRunning, UsageError
 from shanty_cli.fleet import Fleet, environment_for, members_of
 from shanty_cli.output import Output
 from shanty_cli.report import report
+from shanty_cli.run import model_of
 from shanty_cli.start import AGENT, input_files, new_ids, start, upload
 from shanty_cli.text import clean, duration, plural
 from shanty_cli.view import RunView
 from shanty_cli.watch import watch
 from shanty_protocol import ProtocolError, ToolReturned
 from shanty_runtime.bus import Bus, Stored, create_layout
-from shanty_runtime.errors import WorkspaceError
+from shanty_runtime.errors import ConfigError, WorkspaceError
+from shanty_runtime.models.anthropic import require_credentials
+from shanty_runtime.models.capabilities import claude_name
 from shanty_runtime.team import Team, load_team
 from shanty_runtime.tools.workspace import Workspace
 
@@ -43,7 +46,12 @@ VICTIM = "logs"
 PACE_S = 0.8
 LEASE_S = 2
 DEADLINE_S = 100.0
+UNREHEARSED_DEADLINE_S = 1800.0
+REHEARSAL = "rehearsal"
+CLAUDE = "sonnet"
+"""What `claude` means."""
 MEMO = "memo.md"
+NOBODY_KILLED = f"nobody was killed: no {VICTIM} thread had a result before its reply"
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,21 +72,28 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     twice: tuple[str, ...]
     found: str
     truth: str
+    rehearsed: bool = True
+    """Any other model may go another way, on which there is no moment for the kill."""
+
+    @property
+    def no_chance(self) -> bool:
+        return self.killed is None and not self.rehearsed
 
     @property
     def failures(self) -> tuple[str, ...]:
         checks = (
-            (self.killed is not None, f"nobody was killed: no {VICTIM} thread had a result before its reply"),
-            (bool(self.taken_over_by), "the thread was not taken over by another process"),
-            (self.entries_after > 0, "the other process wrote nothing"),
+            (self.killed is not None or self.no_chance, NOBODY_KILLED),
+            (bool(self.taken_over_by) or self.no_chance, "the thread was not taken over by another process"),
+            (self.entries_after > 0 or self.no_chance, "the other process wrote nothing"),
             (not self.twice, f"done twice: {', '.join(self.twice)}"),
             (self.found == self.truth, f"the first cause is {self.found}, and it was {self.truth}"),
         )
         return tuple(sentence for holds, sentence in checks if not holds)
 
 
-async def demo(seed: int, keep: Path | None, out: Output) -> int:
+async def demo(seed: int, keep: Path | None, model: str, out: Output) -> int:
     team = load_team(find_team())
+    model = model_named(team, model, out)
     with _workplace(keep) as place:
         incident = place / f"incident-{seed}"
         out.say(
@@ -86,9 +101,11 @@ async def demo(seed: int, keep: Path | None, out: Output) -> int:
             f"four specialists look into it, each a process of its own on NATS, two of them for the {VICTIM}. Once "
             f"one of those two is in the middle of its work it is ended by kill -9, and the other goes on."
         )
+        if model != REHEARSAL:
+            out.say(f"Every agent speaks with {model}, which may take some minutes.")
         await asyncio.to_thread(_generate, team.folder, seed, incident)
         async with own_server(Home(place), "run", team.name) as own, Bus(bus_settings(own)) as bus:
-            return await _play(team, incident, own, bus, place, out, kept=keep is not None)
+            return await _play(team, model, incident, own, bus, place, out, kept=keep is not None)
 
 
 def find_team() -> Path:
@@ -100,7 +117,23 @@ def find_team() -> Path:
     raise UsageError(f"{TEAM} is not here nor above: run this in a checkout of Shanty")
 
 
-async def _play(team: Team, incident: Path, own: Found, bus: Bus, place: Path, out: Output, *, kept: bool) -> int:
+def model_named(team: Team, name: str, out: Output) -> str:
+    """The model that is meant. Raises UsageError or ConfigError where it cannot be had."""
+    model = CLAUDE if name == "claude" else name
+    if claude_name(model) is not None:
+        try:
+            require_credentials(os.environ)
+        except ConfigError as error:
+            raise UsageError(
+                "Claude needs a key: set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN, or ANTHROPIC_BASE_URL to a "
+                "gateway that has one; without a model the demo needs none"
+            ) from error
+    return model_of(team, model, out)
+
+
+async def _play(
+    team: Team, model: str, incident: Path, own: Found, bus: Bus, place: Path, out: Output, *, kept: bool
+) -> int:
     ids, files = new_ids(), input_files(incident)
     await create_layout(
         bus, agents=[agent.name for agent in team.agents], max_bytes=STORE_MAX_BYTES, ack_wait_s=LEASE_S
@@ -109,7 +142,7 @@ async def _play(team: Team, incident: Path, own: Found, bus: Bus, place: Path, o
         team,
         nats_url=own.nats_url,
         monitor_url=own.monitor_url,
-        model="rehearsal",
+        model=model,
         pace_s=PACE_S,
         lease_s=LEASE_S,
         own_server=True,
@@ -123,17 +156,19 @@ async def _play(team: Team, incident: Path, own: Found, bus: Bus, place: Path, o
             out.say(f"  {service.replica:<12} process {service.pid}")
         await start(bus, ids, team, team.goal, shown)
         view, killer = RunView(run=ids.run), Killer(fleet, out)
+        deadline_s = DEADLINE_S if model == REHEARSAL else UNREHEARSED_DEADLINE_S
         try:
-            await asyncio.wait_for(watch(bus, view, out.screen(), step=killer), DEADLINE_S)
+            await asyncio.wait_for(watch(bus, view, out.screen(), step=killer), deadline_s)
         except TimeoutError:
             raise NotRunning(
-                f"the run has not ended within {DEADLINE_S:g} s; the services' logs: {place / 'logs'}"
+                f"the run has not ended within {deadline_s:g} s; the services' logs: {place / 'logs'}"
             ) from None
         memo = await _memo(bus, ids.run)
-    verdict = judge(view, killer, msgspec.json.decode((incident / "truth.json").read_bytes()))
+    truth = msgspec.json.decode((incident / "truth.json").read_bytes())
+    verdict = judge(view, killer, truth, rehearsed=model == REHEARSAL)
     _save(place, view, memo)
     _tell(view, verdict, memo, fleet, out)
-    _tell_how_to_go_on(view, place if kept else None, out)
+    _tell_how_to_go_on(view, place if kept else None, out, rehearsed=verdict.rehearsed)
     return FAILED if verdict.failures else DONE
 
 
@@ -162,7 +197,7 @@ class Killer:
         self.out.say(f"kill -9 {service.pid}: {service.replica} is dead in the middle of thread {thread.thread}")
 
 
-def judge(view: RunView, killer: Killer, truth: dict[str, Any]) -> Verdict:
+def judge(view: RunView, killer: Killer, truth: dict[str, Any], *, rehearsed: bool) -> Verdict:
     """What the journals say happened, beside what was meant to happen."""
     kill = killer.kill
     thread = None if kill is None else view.threads[kill.thread]
@@ -178,6 +213,7 @@ def judge(view: RunView, killer: Killer, truth: dict[str, Any]) -> Verdict:
         twice=tuple(twice(killer.stored)),
         found=first_cause(None if view.outcome is None else view.outcome.result),
         truth=cause(truth.get("kind"), truth.get("service")),
+        rehearsed=rehearsed,
     )
 
 
@@ -270,6 +306,8 @@ def _tell(view: RunView, verdict: Verdict, memo: str, fleet: Fleet, out: Output)
             f"  process {kill.pid} ({kill.replica}) was killed after {kill.entries_before} entries of thread "
             f"{kill.thread}; {verdict.taken_over_by or 'nobody'} took it over and wrote {verdict.entries_after} more"
         )
+    if verdict.no_chance:
+        out.say(f"  {NOBODY_KILLED}, so nothing was taken over")
     if not verdict.twice:
         out.say(f"  {plural(view.entries, 'entry', 'entries')} in all, and no finished step was done twice")
     out.say(f"  first cause: {verdict.found}; made up was: {verdict.truth}")
@@ -277,7 +315,7 @@ def _tell(view: RunView, verdict: Verdict, memo: str, fleet: Fleet, out: Output)
         out.say(f"  NOT AS IT SHOULD BE: {failure}")
 
 
-def _tell_how_to_go_on(view: RunView, place: Path | None, out: Output) -> None:
+def _tell_how_to_go_on(view: RunView, place: Path | None, out: Output, *, rehearsed: bool) -> None:
     team = find_team()
     shown = team.relative_to(Path.cwd()) if team.is_relative_to(Path.cwd()) else team
     out.say("\nGo on with:")
@@ -287,3 +325,5 @@ def _tell_how_to_go_on(view: RunView, place: Path | None, out: Output) -> None:
         out.say("  shanty demo --seed 8 --keep DIR          another incident, and everything stays in DIR")
     out.say(f"  shanty run {shown} --input DIR    on files of your own: logs/*.log, metrics/*.csv, …")
     out.say(f"  shanty dev {shown}                the team as services that stay up")
+    if rehearsed:
+        out.say("  make demo MODEL=claude                   the same with Claude, with ANTHROPIC_API_KEY set")

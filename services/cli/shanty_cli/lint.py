@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shanty_cli.exits import DONE, USAGE
+from shanty_cli.exits import DONE, USAGE, NotRunning, UsageError
 from shanty_cli.output import Output
 from shanty_cli.text import clean, plural
-from shanty_runtime.errors import TeamError
+from shanty_runtime.errors import ConfigError, TeamError
 from shanty_runtime.team import Team, load_team
+from shanty_runtime.tools.mcp import accept
+from shanty_runtime.tools.mcp_pins import LOCK_FILE
+from shanty_runtime.tools.mcp_server import Unreachable
 
 
-def lint(folder: Path, out: Output) -> int:
+async def lint(folder: Path, out: Output, *, accept_mcp: bool = False) -> int:
     try:
         team = load_team(folder)
     except TeamError as error:
@@ -20,10 +23,14 @@ def lint(folder: Path, out: Output) -> int:
         for problem in () if out.json else error.problems:
             print(clean(str(problem)), file=out.stderr)
         return USAGE
+    accepted = await accept_tools(team) if accept_mcp else ()
     if out.json:
         out.data([])
+        for sentence in accepted:
+            out.say(sentence)
         return DONE
-    out.show(clean(what_is_in(team)))
+    for sentence in (what_is_in(team), *accepted):
+        out.show(clean(sentence))
     for agent in team.agents:
         if agent.not_honoured:
             out.say(f"note: {agent.name}: {', '.join(agent.not_honoured)} is understood and has no effect here")
@@ -42,3 +49,22 @@ def what_is_in(team: Team) -> str:
         "a rehearsal" if team.rehearsals else "no rehearsal",
     ]
     return f"team {team.name} is right: {'; '.join(parts)}"
+
+
+async def accept_tools(team: Team) -> tuple[str, ...]:
+    """Pin what the team's MCP servers offer now. Gives what there is to say of it."""
+    servers = {agent.name: agent.mcp_servers for agent in team.agents if agent.mcp_servers}
+    if not servers:
+        return (f"team {team.name} has no MCP servers: there is nothing to accept",)
+    lock = team.folder / LOCK_FILE
+    try:
+        found = await accept(servers, team.folder)
+    except ConfigError as error:
+        if isinstance(error.__cause__, Unreachable):  # nothing is wrong with the team
+            raise NotRunning(str(error)) from error
+        raise
+    except OSError as error:
+        raise UsageError(f"{lock} cannot be written: {error.strerror}") from error
+    if not found:
+        return (f"{lock} has the tools of the MCP servers as they are: there is nothing to accept",)
+    return (*found, f"accepted in {lock}")

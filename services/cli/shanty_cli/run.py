@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -20,7 +21,7 @@ from shanty_cli.view import RunView
 from shanty_cli.watch import watch
 from shanty_runtime.bus import Bus, create_layout
 from shanty_runtime.config import read_settings
-from shanty_runtime.profiles import open_model
+from shanty_runtime.profiles import REPLAY, open_model
 from shanty_runtime.team import Team
 
 ROSTER_DEADLINE_S = 5.0
@@ -37,6 +38,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ids: Ids
     files: tuple[InputFile, ...] = ()
     model: str = ""
+    record: Path | None = None
     label: str = ""
     detach: bool = False
     timeout_s: float | None = None
@@ -50,14 +52,17 @@ def goal_of(team: Team, given: str) -> str:
     return goal
 
 
-def model_of(team: Team, given: str, out: Output) -> str:
+def model_of(team: Team, given: str, out: Output, *, record: str = "") -> str:
     """The model that every agent is to speak with; empty where each has its own. Raises ConfigError early."""
     model = given or os.environ.get("SHANTY_MODEL", "")
     spoken = [agent for agent in team.agents if agent.handler is None]
     if not model and not team.model and team.rehearsals and all(agent.model == "inherit" for agent in spoken):
         model = "rehearsal"
         out.say(f"team {team.name} names no model, so its rehearsal.py plays it (as --model rehearsal does)")
-    settings = msgspec.structs.replace(read_settings(), model=model)
+    if model.startswith(REPLAY):
+        model = f"{REPLAY}{Path(model.removeprefix(REPLAY)).absolute()}"
+    settings = read_settings()
+    settings = msgspec.structs.replace(settings, model=model, record=record or settings.record)
     for agent in spoken:
         open_model(team, agent, settings)
     return model
@@ -68,6 +73,11 @@ async def run(order: Order, nats_url: str, home: Home, out: Output) -> int:
     found = existing_bus(nats_url, home)
     if found is None:
         return await _with_own_fleet(order, home, out)
+    if order.record is not None:
+        raise UsageError(
+            "--record has no effect on services that are up already: start them with "
+            f"SHANTY_RECORD={order.record.absolute()}"
+        )
     if order.model:
         out.say("--model has no effect here: the services that are up have their model already")
     async with Bus(bus_settings(found)) as bus:
@@ -102,15 +112,16 @@ async def _with_own_fleet(order: Order, home: Home, out: Output) -> int:
             f"--detach needs services that stay up: start them with `shanty dev {order.team.folder}` in another "
             "terminal, or name a bus with --nats-url"
         )
-    model = model_of(order.team, order.model, out)
+    record = "" if order.record is None else str(order.record.absolute())
+    model = model_of(order.team, order.model, out, record=record)
     async with own_server(home, "run", order.team.name) as own:
         if not own.kept:
             out.say(f"another run has {home.store}, so this one keeps its records only while it lasts")
         async with Bus(bus_settings(own)) as bus:
-            return await _serve(order, model, own, bus, home, out)
+            return await _serve(order, model, record, own, bus, home, out)
 
 
-async def _serve(order: Order, model: str, own: Found, bus: Bus, home: Home, out: Output) -> int:
+async def _serve(order: Order, model: str, record: str, own: Found, bus: Bus, home: Home, out: Output) -> int:
     settings = read_settings()
     await create_layout(
         bus,
@@ -123,6 +134,7 @@ async def _serve(order: Order, model: str, own: Found, bus: Bus, home: Home, out
         nats_url=own.nats_url,
         monitor_url=own.monitor_url,
         model=model,
+        record=record,
         pace_s=order.pace_s,
         own_server=True,
     )

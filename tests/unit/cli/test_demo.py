@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from shanty_cli.__main__ import main
 from shanty_cli.demo import Kill, Verdict, cause, first_cause, twice
+from shanty_cli.exits import USAGE
 from shanty_protocol import EntryAddress, ThreadOpened, ToolReturned
 from shanty_protocol.codec import Message, encode
 from shanty_runtime.bus import Stored
@@ -46,6 +49,29 @@ def test_a_demo_that_does_not_show_what_it_claims_says_so(change: dict[str, Any]
     (failure,) = Verdict(**{**fields, **change}).failures
 
     assert said in failure
+
+
+def test_only_a_rehearsal_has_to_give_a_chance_for_the_kill() -> None:
+    without = msgspec.structs.replace(GOOD, killed=None, taken_over_by="", entries_after=0)
+    by_claude = msgspec.structs.replace(without, rehearsed=False)
+
+    assert any("nobody was killed" in failure for failure in without.failures)
+    assert by_claude.failures == ()
+    assert msgspec.structs.replace(by_claude, found="none").failures != ()
+    assert msgspec.structs.replace(GOOD, rehearsed=False, taken_over_by="").failures != ()
+
+
+@pytest.mark.parametrize("model", ["claude", "opus", "claude-sonnet-5-5"])
+def test_without_a_key_the_demo_with_claude_says_how_to_set_one_before_anything_is_started(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    code = main(["demo", "--model", model])
+    said = capsys.readouterr()
+
+    assert (code, said.out) == (USAGE, "")
+    assert "set ANTHROPIC_API_KEY" in said.err and len(said.err.splitlines()) == 1
 
 
 def test_a_result_or_a_mail_that_a_journal_has_twice_is_found() -> None:

@@ -10,8 +10,9 @@ up the renewal of leases. Who uses no Claude does not import it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from shanty_runtime.errors import ConfigError, ModelError
 from shanty_runtime.models.base import Block, ModelReply, ModelRequest, Stream, ToolCard
 from shanty_runtime.models.capabilities import capabilities
 from shanty_runtime.models.failures import request_name, status_failure
+from shanty_runtime.models.warming import Warming
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, AsyncMessageStream
@@ -113,12 +115,14 @@ class ClaudeModel:
         self.api = api
         # Even after `import anthropic` this imports some hundreds of modules more.
         self._messages = api.client.messages
+        self._warming = Warming()
 
     async def reply(self, request: ModelRequest, *, stream: Stream | None = None) -> ModelReply:
         parameters = {**call_parameters(self.name, request), "max_tokens": request.max_tokens}
-        with self._failures_named():
-            async with self._messages.stream(**parameters) as events:
-                return await _Reading(self.name, events, stream).whole()
+        async with self._warming.turn(_beginning(request)) as begun:
+            with self._failures_named():
+                async with self._messages.stream(**parameters) as events:
+                    return await _Reading(self.name, events, stream, begun).whole()
 
     async def count_tokens(self, request: ModelRequest) -> int:
         with self._failures_named():
@@ -158,8 +162,10 @@ class ClaudeModel:
 class _Reading:
     """One reply on its way in."""
 
-    def __init__(self, model: str, events: AsyncMessageStream[Any], stream: Stream | None) -> None:
-        self.model, self.events, self.stream = model, events, stream
+    def __init__(
+        self, model: str, events: AsyncMessageStream[Any], stream: Stream | None, begun: Callable[[], None]
+    ) -> None:
+        self.model, self.events, self.stream, self.begun = model, events, stream, begun
         self.offset = 0
         self.arguments: dict[int, str] = {}
         """The JSON of each tool call as it came. The SDK parses as much of it as there is, and tells nobody."""
@@ -221,6 +227,8 @@ class _Reading:
     def _take(self, event: Any) -> None:
         self.seen.add(event.type)
         match event.type:
+            case "message_start":
+                self.begun()
             case "text":
                 if self.stream is not None:
                     self.stream.text(event.text, self.offset)
@@ -269,6 +277,11 @@ def call_parameters(model: str, request: ModelRequest) -> dict[str, Any]:
     if takes.thinking != "none":
         parameters["thinking"] = _thinking(request, always=takes.thinking == "always")
     return parameters
+
+
+def _beginning(request: ModelRequest) -> str:
+    """What the calls of an agent have in common, as a digest."""
+    return hashlib.sha256(request.system.encode() + msgspec.json.encode(request.tools)).hexdigest()
 
 
 def _is_blank(block: Block) -> bool:

@@ -79,12 +79,20 @@ def read_lock(folder: Path) -> LockFile | None:
 def write_lock(folder: Path, lock: LockFile) -> None:
     """Replace the MCP part of the lock file, and leave the rest of it as it is."""
     path = folder / LOCK_FILE
-    whole: dict[str, Any] = msgspec.json.decode(path.read_bytes()) if path.exists() else {}
+    whole = _rest_of(path)
     whole["mcp"] = msgspec.to_builtins(lock.mcp)
     text = msgspec.json.format(msgspec.json.encode(whole, order="sorted"), indent=2)
     beside = path.with_name(f".{LOCK_FILE}.{os.getpid()}")
     beside.write_bytes(text + b"\n")
     beside.replace(path)
+
+
+def _rest_of(path: Path) -> dict[str, Any]:
+    """What else a lock file holds; nothing where it cannot be read, for it is about to be written anew."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
 
 
 def differences(before: Mapping[str, Pin], after: Mapping[str, Pin]) -> dict[str, str]:
