@@ -20,6 +20,7 @@ from support.crew import TEAMS, Crew, crew
 
 INCIDENT = Path(__file__).parents[2] / "deploy" / "teams" / "incident"
 MODEL = "claude-sonnet-5-5"
+SEEDS = range(30)
 SECRET = "sk-ant-a-key-that-must-not-be-seen-anywhere"
 
 
@@ -67,14 +68,14 @@ async def test_the_incident_team_does_its_job_as_claude_in_processes_of_its_own(
         assert len(server.bodies) == len(replies), "no call was made in vain"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [4, pytest.param(30, marks=pytest.mark.slow)])
 async def test_whoever_is_killed_and_whenever_every_request_stays_valid_and_every_effect_happens_once(
-    tmp_path: Path, ledger_server: ClaudeServer, kills: int
+    tmp_path: Path, ledger_server: ClaudeServer
 ) -> None:
     environment = claude_environment(ledger_server, tmp_path)
     async with crew("ledger", tmp_path, {"lead": 2, "clerk": 2, "counter": 1}, environment) as running:
-        for seed in range(kills):
+        for seed in SEEDS:
             killing = asyncio.create_task(kill_one(running, random.Random(seed)))
             run = f"0-seed-{seed}"
             await running.start(run, objective=run)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def test_the_demo_shows_what_it_claims(tmp_path: Path) -> None:
     assert "kill -9" in done.err and "taken over by" in done.err
     assert (tmp_path / "kept/memo.md").read_text().startswith("#")
     assert kept("runs", "show", report["run"], "-o", "json").json["status"] == "completed"
+    the_readme_shows_what_is_said(done.err)
+
+
+def the_readme_shows_what_is_said(said: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = readme.partition("What happened:")[2].partition("```")[0]
+    vary = re.compile(r"\d[\d.,:]*|\b(logs|metrics|deploys|tickets|lead)-\d\b")
+    lines = {vary.sub("#", line).strip() for line in said.splitlines()}
+    closing = [vary.sub("#", line).strip() for line in shown.splitlines() if line.strip()]
+    assert len(closing) >= 4
+    for line in closing:
+        assert line in lines, f"the demo does not say: {line}"
 
 
 @pytest.mark.timeout(180)

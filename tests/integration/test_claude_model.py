@@ -217,10 +217,14 @@ async def test_agents_of_one_process_ask_side_by_side_over_one_client() -> None:
     waiting = asyncio.Barrier(10)
 
     async def together(body: dict[str, Any]) -> Answer:
-        await asyncio.wait_for(waiting.wait(), 10)
-        return reply(text(body["messages"][0]["content"][0]["text"]))
+        said = body["messages"][0]["content"][0]["text"]
+        if said != "first":
+            await asyncio.wait_for(waiting.wait(), 10)
+        return reply(text(said))
 
     async with scripted(together) as (_, model):
+        # One goes ahead, so that the others find the beginning they share kept.
+        await model.reply(request(user(text("first"))))
         asked = [request(user(text(f"number {n}"))) for n in range(10)]
         got = await asyncio.gather(*map(model.reply, asked))
     assert [each.blocks[0]["text"] for each in got] == [f"number {n}" for n in range(10)]

@@ -4,6 +4,7 @@ Reject      put a mail away that cannot be taken in
 Write       append these entries, in this order
 FireTimer   a deadline has passed: find out who had not even started, and write it down
 AskModel    make the next model call
+Compact     make the model's view of the thread smaller first
 RunCalls    make the tool calls that are open
 RunHandler  run the Python handler
 Park        nothing to do until the next mail, timer or person
