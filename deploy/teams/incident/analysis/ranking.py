@@ -39,6 +39,8 @@ TEMPERATURE = 1.3
 EPISODE_GAP_S = 1800.0
 LEAST_HARM = 5.0
 CLEAR_HARM = 9.0
+UNCONFIRMED_LEAK = 1.0
+"""What a steady growth of memory loses when nothing else points at it."""
 WEAK_SCORE = 1.0
 """Where something clearly got worse, a weak explanation is worth naming: with the low confidence it has."""
 
@@ -423,6 +425,9 @@ class Case:
                 for event in report.restarts
             ]
             later = [event for event in restarts if self.onset - 1800 <= seconds(event.at) <= self.until + 600]
+            if found.score > 0 and len(found.reasons) == 1 and not later:
+                # Caches and heaps grow on many a good day; a leak that hurts shows in something else as well.
+                found.add(-UNCONFIRMED_LEAK, "but neither a restart nor a word about memory goes with it")
             if later:
                 found.add(
                     min(1.5, 0.6 * len(later)),
