@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats
 import pytest
 
-from shanty_protocol import ModelReplied, ThreadCompacted, ToolReturned
+from shanty_protocol import MailRejected, ModelReplied, ThreadCompacted, ToolReturned
 from shanty_protocol.codec import encode
 from support.crew import Crew, crew
+from support.otlp import Receiver
 
 VAULT_TOKEN = "s.vault-token-of-the-test"
 PAGES = 100
@@ -54,13 +56,26 @@ async def test_what_one_run_writes_to_memory_another_finds_and_a_read_only_agent
     assert "the teapot is blue" in await told(archive, "0-fourth", "reader: teapot")
 
 
-async def test_secrets_of_the_environment_of_results_and_of_exceptions_are_stored_and_logged_nowhere(
-    archive: Crew,
-) -> None:
-    summary = await told(archive, "0-r", "clerk: leak")
-    assert summary == "[redacted] and [redacted] | fail failed: ConnectionError: cannot log in with [redacted]"
-    stored = [one.data.decode() for one in await archive.entries("0-r")]
-    logs = [replica.log.read_text() for replica in archive.replicas]
-    assert len(stored) > 10
-    for text in [*stored, *logs]:
-        assert VAULT_TOKEN not in text and "ghp_abcdefghij" not in text
+async def test_planted_secrets_are_in_no_entry_no_span_no_log_line_and_no_dead_letter(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        environment = {"VAULT_TOKEN": VAULT_TOKEN, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        async with crew("archive", tmp_path, {"lead": 1, "clerk": 1}, environment) as running:
+            hostile = await nats.connect(running.server.url)
+            await hostile.jetstream().publish(
+                "shanty.0.clerk.0-r.0.mallory.0", f'{{"kind":"{VAULT_TOKEN}"}}'.encode()
+            )
+            await hostile.close()
+            summary = await told(running, "0-r", "clerk: leak")
+            assert (
+                summary == "[redacted] and [redacted] | fail failed: ConnectionError: cannot log in with [redacted]"
+            )
+            entries = [one for one in await running.entries("0-r") if one.address.agent != "mallory"]
+            (dead,) = [one.entry for one in entries if one.address.to == "dead"]
+            assert isinstance(dead, MailRejected) and "[redacted]" in dead.reason
+            for replica in running.replicas:
+                assert replica.stop() == 0
+        stored = [one.data for one in entries]
+        logs = [replica.log.read_bytes() for replica in running.replicas]
+    assert len(stored) > 10 and receiver.bodies
+    for data in [*stored, *logs, *receiver.bodies]:
+        assert VAULT_TOKEN.encode() not in data and b"ghp_abcdefghij" not in data

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import msgspec
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from support.crew import crew, until
+from support.otlp import ROOT_ID, TRACE_ID, Receiver
 
-TRACE_ID, ROOT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ENTRY = "shanty.{lane}.{to}.{run}.{thread}.{agent}.{n}"
 
 PARENTS = {
@@ -34,70 +30,10 @@ PARENTS = {
 """Every kind of span a run of the ledger team has, by agent, and whose child it may be."""
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    service: str
-    agent: str
-    name: str
-    trace_id: str
-    span_id: str
-    parent_id: str
-    links: tuple[str, ...]
-
-
-class Receiver:
-    """An OTLP/HTTP receiver: what a collector is to the services."""
-
-    def __init__(self) -> None:
-        self.spans: dict[str, Span] = {}
-        received = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                received.take(ExportTraceServiceRequest.FromString(body))
-                self.send_response(200)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-
-    def take(self, request: ExportTraceServiceRequest) -> None:
-        for resource in request.resource_spans:
-            named = {each.key: each.value.string_value for each in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    attributes = {each.key: each.value.string_value for each in span.attributes}
-                    self.spans[span.span_id.hex()] = Span(
-                        service=named["service.name"],
-                        # A workflow is nobody's: it is the team's, played by its lead.
-                        agent=attributes.get("gen_ai.agent.name", "lead"),
-                        name=span.name,
-                        trace_id=span.trace_id.hex(),
-                        span_id=span.span_id.hex(),
-                        parent_id=span.parent_span_id.hex(),
-                        links=tuple(link.span_id.hex() for link in span.links),
-                    )
-
-    def edge(self, span: Span) -> tuple[tuple[str, str], tuple[str, str]]:
-        parent = self.spans.get(span.parent_id)
-        root = ("test", "root") if span.parent_id == ROOT_ID else ("nobody", span.parent_id)
-        return (span.agent, span.name), (parent.agent, parent.name) if parent else root
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    serving = threading.Thread(target=receiver.http.serve_forever)
-    serving.start()
-    yield receiver
-    receiver.http.shutdown()
-    serving.join()
-    receiver.http.server_close()
+    with Receiver() as receiving:
+        yield receiving
 
 
 def environment_of(tmp_path: Path, receiver: Receiver) -> dict[str, str]:

@@ -85,6 +85,7 @@ async def test_calls_of_one_turn_overlap_in_time(start: Start) -> None:
             float, (await told(running, "sleeper"))["sleeper"][1].split()
         )
         assert max(first_began, second_began) < min(first_ended, second_ended)
+        assert max(first_ended, second_ended) - min(first_began, second_began) < 0.8, "each takes half a second"
 
 
 async def test_a_specialist_nobody_plays_is_unreachable_at_its_deadline_and_one_that_fails_says_why(

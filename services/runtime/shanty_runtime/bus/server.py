@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -145,7 +146,7 @@ class EmbeddedServer:
                 stderr=log,
                 # A signal from the terminal is for us: the server must outlive our own draining.
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_die_with_parent, os.getpid()) if _libc is not None else None,
             )
 
     def _config(self) -> str:
@@ -226,7 +227,9 @@ def _port_of(url: str) -> int:
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Runs in the child before nats-server does: a parent that is killed takes its server along."""
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the kernel was told to watch it
+        os._exit(1)
