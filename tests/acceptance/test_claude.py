@@ -88,6 +88,34 @@ async def test_whoever_is_killed_and_whenever_every_request_stays_valid_and_ever
     ledger_server.assert_valid()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_the_incident_team_as_claude_finds_the_cause_while_thirty_of_its_processes_are_killed(
+    tmp_path: Path,
+) -> None:
+    truth, chance, kills, runs = make_up_incident(tmp_path / "incident"), random.Random(1), 0, 0
+    agents = {agent.name: 2 for agent in load_team(INCIDENT).agents}
+    async with ClaudeServer(play(load_team(INCIDENT))) as server:
+        async with crew(INCIDENT, tmp_path, agents, claude_environment(server, tmp_path)) as running:
+            while kills < 30:
+                run, runs = f"0-run-{runs}", runs + 1
+                await running.put(run, tmp_path / "incident")
+                await running.start(run, running.team.goal)
+                replying = asyncio.create_task(running.reply(run, within_s=300))
+                while kills < 30 and not (await asyncio.wait({replying}, timeout=chance.uniform(0.5, 5)))[0]:
+                    replica = chance.choice(running.replicas)
+                    replica.kill()
+                    replica.respawn()
+                    kills += 1
+                result = (await replying).result
+                assert result is not None
+                assert (result["causes"][0]["kind"], result["causes"][0]["service"]) == (
+                    truth["kind"],
+                    truth["service"],
+                )
+    server.assert_valid()
+
+
 async def kill_one(running: Crew, chance: random.Random) -> None:
     await asyncio.sleep(chance.uniform(0, 1.5))
     replica = chance.choice([each for each in running.replicas if each.agent in ("lead", "clerk")])
