@@ -138,10 +138,7 @@ async def test_a_worker_frozen_beyond_its_lease_writes_nothing_when_it_wakes(sta
 
 async def test_a_service_says_that_it_lives_whether_it_is_ready_and_who_it_is(start: Start) -> None:
     async with start(sleeper=2) as running:
-        lead = running.replicas[0]
-        port = next(
-            line["http_port"] for line in map(json.loads, lead.log.read_text().splitlines()) if "http_port" in line
-        )
+        port = await http_port(running.replicas[0])
         assert get(port, "/healthz/live") == (200, {"alive": True})
         assert get(port, "/healthz/ready") == (200, {"connected": True, "taking_mail": True})
         cards = {card.replica: card for card in await running.bus.roster.cards()}
@@ -161,6 +158,20 @@ async def test_a_service_says_that_it_lives_whether_it_is_ready_and_who_it_is(st
             return get(port, "/healthz/ready")[0] == 200
 
         await until(ready_again, 10, "the service connects again")
+
+
+async def http_port(replica: Replica) -> int:
+    """The port a replica took. It says so just after its card is on the roster."""
+    ports: list[int] = []
+
+    async def said() -> bool:
+        lines = replica.log.read_text().splitlines(keepends=True)
+        whole = [json.loads(line) for line in lines if line.endswith("\n")]
+        ports.extend(line["http_port"] for line in whole if "http_port" in line)
+        return bool(ports)
+
+    await until(said, 30, f"{replica.name} says its port")
+    return ports[-1]
 
 
 def get(port: int, path: str) -> tuple[int, dict[str, bool]]:
