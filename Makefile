@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo incident test proofs check format lint types contracts schema lock clean
+.PHONY: help demo incident test proofs chart chart-files containers cluster check format lint types contracts schema lock clean
 
 # Everything runs from one virtual environment in the checkout. Nothing but python3 and make has to be there first.
 PYTHON  ?= python3
@@ -14,7 +14,7 @@ OUT  ?= incident-$(SEED)
 MODEL := rehearsal
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@if [ -n "$(UV)" ]; then $(UV) venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
@@ -49,7 +49,21 @@ test: $(VENV)/dev.stamp ## run every test
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 proofs: $(VENV)/dev.stamp ## the slow proofs: more kills, more seeds
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -m "slow and not docker and not kubernetes"
+
+chart: $(VENV)/dev.stamp ## lint and render the chart, check it against Kubernetes 1.31 to 1.37, test the alerts
+	@$(BIN)/python -m pytest -q tests/chart
+	@deploy/prometheus/check.sh
+
+chart-files: ## copy alerts and dashboards into the chart
+	@cp deploy/prometheus/rules/*.yml helm/shanty/files/rules/
+	@cp deploy/grafana/dashboards/*.json helm/shanty/files/dashboards/
+
+containers: $(VENV)/dev.stamp ## the images and docker compose, on a real Docker engine
+	@$(BIN)/python -m pytest -q tests/containers
+
+cluster: $(VENV)/dev.stamp ## the chart on the cluster that SHANTY_TEST_KUBECONFIG names
+	@$(BIN)/python -m pytest -q tests/kubernetes
 
 check: format lint types contracts schema test ## all that CI checks: format, lint, types, contracts, schema drift, tests
 

@@ -7,7 +7,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,9 @@ from shanty_protocol import ModelReplied
 from shanty_runtime.team import load_team
 from shanty_runtime.testing.claude import ClaudeServer, play
 from support.audit import audit
+from support.complete import assert_complete
 from support.crew import TEAMS, Crew, crew
+from support.otlp import ROOT_ID, TRACE_ID, Receiver
 
 INCIDENT = Path(__file__).parents[2] / "deploy" / "teams" / "incident"
 MODEL = "claude-sonnet-5-5"
@@ -41,6 +43,12 @@ async def ledger_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
         yield server
 
 
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiving:
+        yield receiving
+
+
 def make_up_incident(folder: Path) -> dict[str, str]:
     """An incident in a folder, and the truth about it."""
     command: list[str | Path] = [sys.executable, INCIDENT / "evals" / "generate.py", "--seed", "7", "--out", folder]
@@ -49,14 +57,17 @@ def make_up_incident(folder: Path) -> dict[str, str]:
     return truth
 
 
-async def test_the_incident_team_does_its_job_as_claude_in_processes_of_its_own(tmp_path: Path) -> None:
+async def test_the_incident_team_does_its_job_as_claude_in_processes_of_its_own(
+    tmp_path: Path, receiver: Receiver
+) -> None:
     folder = tmp_path / "incident"
     truth = make_up_incident(folder)
     agents = {"lead": 1, "deploys": 1, "logs": 1, "metrics": 1, "tickets": 1}
     async with ClaudeServer(play(load_team(INCIDENT))) as server:
-        async with crew(INCIDENT, tmp_path, agents, claude_environment(server, tmp_path)) as running:
+        environment = {**claude_environment(server, tmp_path), "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        async with crew(INCIDENT, tmp_path, agents, environment) as running:
             await running.put("0-r", folder)
-            await running.start("0-r", running.team.goal)
+            await running.start("0-r", running.team.goal, traceparent=f"00-{TRACE_ID}-{ROOT_ID}-01")
             outcome = await running.reply("0-r", within_s=100)
             assert outcome.result is not None
             first = outcome.result["causes"][0]
@@ -65,10 +76,17 @@ async def test_the_incident_team_does_its_job_as_claude_in_processes_of_its_own(
             replies = [one.entry for one in entries if isinstance(one.entry, ModelReplied)]
             assert {reply.model for reply in replies} == {MODEL}
             assert all(reply.cost_microusd for reply in replies)
+            for replica in running.replicas:
+                assert replica.stop() == 0
             logs = [replica.log.read_bytes() for replica in running.replicas]
         server.assert_valid()
         assert len(server.bodies) == len(replies), "no call was made in vain"
-    assert not any(SECRET.encode() in data for data in [*logs, *(one.data for one in entries)])
+    assert not any(SECRET.encode() in data for data in [*logs, *receiver.bodies, *(one.data for one in entries)])
+    assert {span.trace_id for span in receiver.spans.values()} == {TRACE_ID}
+    assert_complete(receiver, entries, "0-r", lead=running.team.lead.name)
+    chats = [span for span in receiver.spans.values() if span.name == f"chat {MODEL}"]
+    assert len(chats) == len(replies), "the SDK has no spans of its own"
+    assert {span.attributes["gen_ai.provider.name"] for span in chats} == {"anthropic"}
 
 
 @pytest.mark.slow

@@ -68,7 +68,8 @@ async def test_a_reply_is_what_the_api_sent_block_for_block() -> None:
     usage = Usage(input_tokens=10, output_tokens=7, cache_read_tokens=100, cache_write_tokens=7)
     async with scripted([reply(*blocks, usage=usage)]) as (_, model):
         got = await model.reply(request())
-    assert got == ModelReply(blocks=blocks, stop_reason="tool_use", model=MODEL, usage=usage)
+    assert got.id
+    assert got == ModelReply(blocks=blocks, stop_reason="tool_use", model=MODEL, usage=usage, id=got.id)
 
 
 @pytest.mark.parametrize(

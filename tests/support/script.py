@@ -18,7 +18,7 @@ from shanty_protocol import (
     ToolReturned,
     Usage,
 )
-from shanty_protocol.ids import LOG
+from shanty_protocol.ids import LOG, parent_thread
 
 RUN = "0-r"
 REQUEST = "request-1"
@@ -51,9 +51,14 @@ class Script:
     def open(self, thread: str, agent: str, by: str = "") -> None:
         self.write(thread, agent, ThreadOpened(at_ms=self.now_ms, by=by or f"{agent}-1"))
 
-    def delegate(self, thread: str, agent: str, label: str = "a look") -> None:
-        brief = Brief(objective="look at it", label=label)
-        self.write("0", "lead", DelegationSent(at_ms=self.now_ms, by="lead-1", to_thread=thread, brief=brief), agent)
+    def delegate(self, thread: str, agent: str, label: str = "a look", *, by: str = "lead") -> None:
+        sent = DelegationSent(
+            at_ms=self.now_ms,
+            by=f"{by}-1",
+            to_thread=thread,
+            brief=Brief(objective="look at it", label=label),
+        )
+        self.write(parent_thread(thread) or "0", by, sent, agent)
 
     def model(self, thread: str, agent: str, *calls: str, by: str = "") -> None:
         blocks: tuple[dict[str, Any], ...] = tuple(

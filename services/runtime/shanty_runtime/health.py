@@ -30,7 +30,9 @@ class HealthServer:
             Route("/healthz/ready", self._ready),
             Route("/metrics", self._metrics),
         ]
-        config = uvicorn.Config(Starlette(routes=routes), log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            Starlette(routes=routes), log_config=None, log_level="warning", access_log=False, lifespan="off"
+        )
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None
 

@@ -17,7 +17,7 @@ from shanty_runtime.models.replay import RecordingModel, ReplayModel, read_recor
 class Scripted:
     """A model that gives these replies, one after the other."""
 
-    name = "scripted"
+    name = provider = "scripted"
 
     def __init__(self, *replies: ModelReply) -> None:
         self.replies = list(replies)
@@ -179,7 +179,7 @@ from shanty_runtime.models.base import Message, ModelReply, ModelRequest
 from shanty_runtime.models.replay import RecordingModel
 
 class Talker:
-    name = "talker"
+    name = provider = "talker"
     async def reply(self, request, *, stream=None):
         return ModelReply(blocks=({"type": "text", "text": "x" * 20_000},), stop_reason="end_turn", model="m")
 

@@ -50,6 +50,13 @@ def test_a_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+def test_every_line_says_which_agent_and_replica_it_is_of(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("specialist", agent="logs", replica="logs-1")
+    log.info("ready")
+    (line,) = lines(capsys)
+    assert (line["service"], line["agent"], line["replica"]) == ("specialist", "logs", "logs-1")
+
+
 def test_an_inner_context_adds_to_the_outer_one_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("lead")
     with log_context(run="0-r7"):

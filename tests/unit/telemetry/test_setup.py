@@ -13,7 +13,8 @@ from queue import SimpleQueue
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from shanty_runtime.telemetry import setup
+from shanty_runtime.telemetry import names, setup
+from support.otlp import Receiver, decoded
 
 ENDPOINT = "http://127.0.0.1:4318"
 
@@ -72,13 +73,13 @@ with telemetry.process_span(address, {}):
 started.shutdown()
 assert not started.enabled
 assert threading.active_count() == 1, threading.enumerate()
-heavy = ("opentelemetry.sdk", "opentelemetry.exporter", "requests")
+heavy = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp", "google.protobuf", "requests")
 loaded = [name for name in sys.modules if name.startswith(heavy)]
 assert loaded == [], loaded
 """
 
 
-def test_with_nothing_configured_nothing_is_loaded_started_or_printed_and_traces_pass_through() -> None:
+def test_with_nothing_configured_nothing_is_sent_started_or_printed_and_traces_pass_through() -> None:
     done = run(UNCONFIGURED)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -143,6 +144,51 @@ def test_the_name_the_environment_gives_wins() -> None:
     assert resource["service.name"] == "blue-lead"
 
 
+METERED = """
+import prometheus_client
+from shanty_runtime import telemetry
+started = telemetry.configure("lead", "lead-1", team="incident", agent="chief")
+telemetry.metrics.bus_connected(True)
+telemetry.metrics.event_loop_late(0.3)
+print("shanty_bus_connected 1.0" in prometheus_client.generate_latest().decode())
+print(started.enabled)
+started.shutdown()
+"""
+
+
+def test_metrics_reach_the_collector_with_what_the_environment_says_of_this_process() -> None:
+    with Receiver() as receiver:
+        done = run(
+            METERED,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+            OTEL_RESOURCE_ATTRIBUTES="service.namespace=blue,k8s.pod.name=lead-0",
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\n", "")
+    assert receiver.metric_names() == {"shanty.bus.connected", "shanty.bus.reconnects", "shanty.event_loop.lag"}
+    (resource,) = receiver.metrics[-1].resource_metrics
+    described = decoded(resource.resource.attributes)
+    assert (described["service.name"], described["service.instance.id"]) == ("lead", "lead-1")
+    assert (described["service.namespace"], described["k8s.pod.name"]) == ("blue", "lead-0")
+    assert described["shanty.agent.name"] == "chief"
+    (scope,) = resource.scope_metrics
+    assert (scope.scope.name, scope.schema_url) == (names.SCOPE, names.SCHEMA_URL)
+    assert receiver.spans == {}
+
+
+def test_metrics_that_are_not_to_be_sent_are_shown_all_the_same() -> None:
+    with Receiver() as receiver:
+        done = run(METERED, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_METRICS_EXPORTER="none")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\n", ""), "traces are still on"
+    assert receiver.metrics == []
+    done = run(METERED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\nFalse\n", "")
+
+
+def test_a_disabled_sdk_counts_nothing() -> None:
+    done = run(METERED, OTEL_EXPORTER_OTLP_ENDPOINT=ENDPOINT, OTEL_SDK_DISABLED="true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\nFalse\n", "")
+
+
 HANGING = """
 import time
 from shanty_runtime import telemetry
@@ -163,13 +209,17 @@ def test_a_collector_that_does_not_answer_does_not_hold_a_service_up() -> None:
 
 
 EMBEDDED = """
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 provider = TracerProvider()
 trace.set_tracer_provider(provider)
 from shanty_runtime import telemetry
+meters = MeterProvider()
+metrics.set_meter_provider(meters)
 assert not telemetry.configure("lead", "lead-1").enabled
 assert trace.get_tracer_provider() is provider
+assert metrics.get_meter_provider() is meters
 """
 
 
@@ -195,6 +245,23 @@ def test_a_provider_that_is_there_already_is_kept() -> None:
 )
 def test_the_standard_variables_say_whether_there_are_traces(environ: dict[str, str], wanted: bool) -> None:
     assert setup.wanted(environ) is wanted
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT}, True),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": ENDPOINT}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ENDPOINT}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT, "OTEL_METRICS_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT, "OTEL_TRACES_EXPORTER": "none"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT, "OTEL_SDK_DISABLED": "true"}, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, True),
+    ],
+)
+def test_the_standard_variables_say_whether_metrics_are_sent(environ: dict[str, str], wanted: bool) -> None:
+    assert setup.wanted(environ, "metrics") is wanted
 
 
 def test_a_protocol_we_do_not_speak_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from shanty_protocol import (
     TimerAddress,
     Usage,
 )
-from shanty_runtime.errors import ToolError
+from shanty_runtime.errors import ModelError, ToolError
 from shanty_runtime.telemetry import (
     agent_span,
     inject,
@@ -27,7 +27,7 @@ from shanty_runtime.telemetry import (
     tool_span,
     workflow_span,
 )
-from shanty_runtime.telemetry.spans import RunAddress
+from shanty_runtime.telemetry.metrics import RunAddress
 
 DELEGATION = EntryAddress("logs", "0-r7", "0", "lead", 4)
 TIMER = TimerAddress("due", "lead", "0-r7", "0", "due")
@@ -168,7 +168,7 @@ def test_a_process_span_of_a_timer_says_whose_it_is(recorded: InMemorySpanExport
         (TIMER, TIMER_TEMPLATE),
         (FileAddress("0-r7", "lead", "memo.md", 1), "shanty.file.{lane}.{run}.{agent}.version.{path}.{n}"),
         (ChunkAddress("0-r7", "lead", "a" * 64, 0), "shanty.file.{lane}.{run}.{agent}.chunk.{digest}.{i}"),
-        (LiveAddress("0-r7", "0"), "shanty.live.{run}.{thread}"),
+        (LiveAddress("0-r7", "0", "lead"), "shanty.live.{run}.{thread}.{agent}"),
     ],
 )
 def test_a_span_is_named_by_the_template_of_its_subject(
@@ -183,14 +183,19 @@ def test_a_span_is_named_by_the_template_of_its_subject(
 
 def test_a_model_span_counts_cached_tokens_as_input(recorded: InMemorySpanExporter) -> None:
     usage = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=100, cache_write_tokens=7)
-    with model_span("logs", "0-r7", "claude-x", provider="anthropic") as span:
-        span.model_replied(model="claude-x-1", stop_reason="tool_use", usage=usage)
+    with model_span("logs", "0-r7", "claude-x", provider="anthropic", max_tokens=16_000) as span:
+        span.model_replied(
+            model="claude-x-1", stop_reason="tool_use", usage=usage, reply_id="msg-1", first_words_after_s=0.25
+        )
     assert dict(only(recorded).attributes or {}) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.conversation.id": "0-r7",
         "gen_ai.agent.name": "logs",
         "gen_ai.provider.name": "anthropic",
         "gen_ai.request.model": "claude-x",
+        "gen_ai.request.max_tokens": 16_000,
+        "gen_ai.response.id": "msg-1",
+        "gen_ai.response.time_to_first_chunk": 0.25,
         "gen_ai.response.model": "claude-x-1",
         "gen_ai.response.finish_reasons": ("tool_use",),
         "gen_ai.usage.input_tokens": 117,
@@ -227,6 +232,28 @@ def test_agent_tool_and_workflow_spans_carry_what_viewers_ask_for(recorded: InMe
         "gen_ai.conversation.id": "0-r7",
         "gen_ai.workflow.name": "incident",
     }
+
+
+def test_an_agent_span_says_who_asked_if_that_was_an_agent(recorded: InMemorySpanExporter) -> None:
+    about = {"team": "incident", "description": "Reads logs.", "version": "4f1c"}
+    with agent_span("logs", "0-r7", "0-1", caller=("lead", "0"), **about):
+        pass
+    with agent_span("lead", "0-r7", "0", caller=("cli", "request-1"), **about):
+        pass
+    asked, started = (dict(span.attributes or {}) for span in recorded.get_finished_spans())
+    assert asked["gen_ai.agent.id"] == "incident/logs"
+    assert (asked["gen_ai.agent.description"], asked["gen_ai.agent.version"]) == ("Reads logs.", "4f1c")
+    assert (asked["gen_ai.caller.type"], asked["gen_ai.caller.name"]) == ("agent", "lead")
+    assert "gen_ai.caller.type" not in started and "gen_ai.caller.name" not in started
+
+
+def test_what_failed_is_told_by_its_code_rather_than_by_the_exception_that_carries_it(
+    recorded: InMemorySpanExporter,
+) -> None:
+    with pytest.raises(ModelError), model_span("logs", "0-r7", "claude-x") as span:
+        span.failed("overloaded")
+        raise ModelError("busy", kind="overloaded")
+    assert (only(recorded).attributes or {})["error.type"] == "overloaded"
 
 
 def test_an_exception_leaves_its_type_and_not_its_text(recorded: InMemorySpanExporter) -> None:
@@ -289,5 +316,6 @@ def test_metrics_have_the_names_prometheus_shows() -> None:
     shown = {metric: names.prometheus_name(metric) for metric in names.METRICS}
     assert shown["messaging.process.duration"] == "messaging_process_duration_seconds"
     assert shown["gen_ai.client.token.usage"] == "gen_ai_client_token_usage"
-    assert shown["shanty.threads.replied"] == "shanty_threads_replied_total"
+    assert shown["shanty.delegations.replied"] == "shanty_delegations_replied_total"
+    assert shown["shanty.bus.connected"] == "shanty_bus_connected"
     assert len(set(shown.values())) == len(shown)

@@ -112,6 +112,7 @@ class ClaudeModel:
 
     def __init__(self, name: str, api: ClaudeApi = PROCESS_API) -> None:
         self.name = name
+        self.provider = "anthropic"
         self.api = api
         # Even after `import anthropic` this imports some hundreds of modules more.
         self._messages = api.client.messages
@@ -199,6 +200,7 @@ class _Reading:
                 cache_write_tokens=message.usage.cache_creation_input_tokens or 0,
             ),
             stop_details=None if details is None else details.to_dict(mode="json"),
+            id=message.id,
         )
 
     def _check_that_it_is_a_stream(self) -> None:

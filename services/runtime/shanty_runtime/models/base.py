@@ -68,6 +68,8 @@ class ModelReply(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     stop_details: dict[str, Any] | None = None
     """What the provider says about a refusal."""
+    id: str = ""
+    """The provider's own, to ask it about this reply."""
 
 
 class Stream(Protocol):
@@ -79,6 +81,8 @@ class Stream(Protocol):
 
 class Model(Protocol):
     name: str
+    provider: str
+    """Who runs it, in the words of OpenTelemetry's conventions: anthropic and so on."""
 
     async def reply(self, request: ModelRequest, *, stream: Stream | None = None) -> ModelReply:
         """The next assistant message, whole. Raises ModelError; nothing is acted on before this returns."""

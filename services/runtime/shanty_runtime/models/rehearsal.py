@@ -109,7 +109,7 @@ class RehearsalModel:
     """Plays one agent by its function. `pace_s` is how long a turn takes, so that people can watch."""
 
     def __init__(self, rehearsal: Rehearsal, *, pace_s: float = 0.0) -> None:
-        self.name = "rehearsal"
+        self.name = self.provider = "rehearsal"
         self.rehearsal = rehearsal
         self.pace_s = pace_s
 

@@ -56,7 +56,7 @@ class RecordingModel:
     """A model whose replies are written down. Raises ConfigError at once where the file cannot be written."""
 
     def __init__(self, model: Model, file: Path) -> None:
-        self.name = model.name
+        self.name, self.provider = model.name, model.provider
         self.model = model
         self.file = file
         try:
@@ -84,7 +84,7 @@ class ReplayModel:
     """Answers by a recording, and nothing that is not in it."""
 
     def __init__(self, file: Path) -> None:
-        self.name = "replay"
+        self.name = self.provider = "replay"
         self.file = file
         lines = list(read_recording(file))
         self._replies = _journaled(lines)

@@ -39,13 +39,16 @@ def log_context(**fields: str) -> Iterator[None]:
         _context.reset(token)
 
 
-def configure_logging(service: str, level: str = "info", json: bool = True) -> None:
-    """Send log lines of this process to stderr. Called again, it replaces what it set up before."""
+def configure_logging(service: str, level: str = "info", json: bool = True, **about: str) -> None:
+    """Send log lines of this process to stderr. Called again, it replaces what it set up before.
+
+    `about` is the same in each line for machines: which agent this is, which replica.
+    """
     known = logging.getLevelNamesMapping()
     if level.upper() not in known:
         raise ConfigError(f"log level {level!r} is not known; use debug, info, warning or error")
     handler = StderrHandler()
-    handler.setFormatter(JsonLines(service) if json else PlainLines(service))
+    handler.setFormatter(JsonLines(service, **about) if json else PlainLines(service))
     root = logging.getLogger()
     for earlier in [each for each in root.handlers if isinstance(each, StderrHandler)]:
         root.removeHandler(earlier)
@@ -61,15 +64,15 @@ class StderrHandler(logging.StreamHandler[Any]):
 
 
 class JsonLines(logging.Formatter):
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, **about: str) -> None:
         super().__init__()
-        self.service = service
+        self.about = {"service": service, **about}
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": _time(record),
             "level": record.levelname.lower(),
-            "service": self.service,
+            **self.about,
             "logger": record.name,
             "message": redact(record.getMessage()),
             **_fields(record),

@@ -1,4 +1,4 @@
-"""The spans of a run, as context managers: nothing else in the runtime touches OpenTelemetry.
+"""The spans of a run, as context managers: nothing else in the runtime touches OpenTelemetry's tracing.
 
     with process_span(delivery.address, delivery.headers):
         with agent_span("logs", run, thread):
@@ -10,7 +10,10 @@
                 span.stored(placed.stored.seq)
 
 A span that an exception leaves has the status ERROR and the exception's type. Its text is not recorded, for it
-may hold a secret, and neither are prompts, arguments or results. Cancellation is not an error.
+may hold a secret. Cancellation is not an error. Prompts, arguments and results are recorded where
+SHANTY_CAPTURE_CONTENT=spans asks for it, without secrets and cut to a size; by default they are not.
+
+The work on a mail, the call of a model and that of a tool are also timed here, for `metrics`.
 
 Where nothing is configured to record spans, these do nothing, except that `process_span` hands the sender's
 context on: a trace does not break at a service that records none.
@@ -19,39 +22,31 @@ context on: a trace does not break at a service that records none.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
-from shanty_protocol import (
-    ChunkAddress,
-    EntryAddress,
-    FileAddress,
-    LiveAddress,
-    TimerAddress,
-    Usage,
-)
-from shanty_protocol.ids import lane_of
-from shanty_runtime.telemetry import names
+from shanty_protocol import EntryAddress, LiveAddress, TimerAddress, Usage
+from shanty_protocol.ids import is_agent_thread, lane_of
+from shanty_runtime.telemetry import content, metrics, names
+from shanty_runtime.telemetry.metrics import TEMPLATES, RunAddress
 from shanty_runtime.telemetry.propagate import extract
 
 AttributeValue = str | bool | int | float | Sequence[str]
 
-RunAddress = EntryAddress | TimerAddress | FileAddress | ChunkAddress | LiveAddress
-"""Addresses of messages that belong to a run, and so to its trace."""
+_tracer = trace.get_tracer(names.SCOPE, schema_url=names.SCHEMA_URL)
+_capturing = False
 
-_TEMPLATES: dict[type[RunAddress], str] = {
-    EntryAddress: "shanty.{lane}.{to}.{run}.{thread}.{agent}.{n}",
-    TimerAddress: "shanty.timer.{lane}.{phase}.{agent}.{run}.{thread}.{id}",
-    FileAddress: "shanty.file.{lane}.{run}.{agent}.version.{path}.{n}",
-    ChunkAddress: "shanty.file.{lane}.{run}.{agent}.chunk.{digest}.{i}",
-    LiveAddress: "shanty.live.{run}.{thread}",
-}
 
-_tracer = trace.get_tracer(names.SCOPE)
+def capture_content(on: bool) -> None:
+    """Whether spans carry what models and tools are told and say. Off until this is called."""
+    global _capturing
+    _capturing = on
 
 
 class OpenSpan:
@@ -59,6 +54,8 @@ class OpenSpan:
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
+        self.error_type = ""
+        """Why it failed; empty while it has not."""
 
     def set(self, name: str, value: AttributeValue) -> None:
         """Set an attribute; its name is one of `names.ATTRIBUTES`, its value is never content."""
@@ -67,16 +64,52 @@ class OpenSpan:
 
     def failed(self, error_type: str) -> None:
         """Mark the span as failed where no exception says so: an error code, such as `turn_limit`."""
+        self.error_type = error_type
         self._span.set_attribute(names.ERROR_TYPE, error_type)
         self._span.set_status(Status(StatusCode.ERROR, error_type))
 
-    def stored(self, seq: int) -> None:
-        """The message was stored, and this is its sequence in the stream."""
+    def stored(self, seq: int, size_bytes: int = 0) -> None:
+        """The message was stored: its sequence in the stream, and the size of its body."""
         self._span.set_attribute(names.MESSAGING_MESSAGE_ID, str(seq))
+        if size_bytes:
+            self._span.set_attribute(names.MESSAGING_BODY_SIZE, size_bytes)
 
-    def model_replied(self, *, model: str, stop_reason: str, usage: Usage) -> None:
+    def model_asked(self, *, system: str, messages: content.Transcript) -> None:
+        """What a model is sent, if that is captured."""
+        if _capturing and self._span.is_recording():
+            self._span.set_attribute(names.GEN_AI_SYSTEM_INSTRUCTIONS, content.instructions(system))
+            self._span.set_attribute(names.GEN_AI_INPUT_MESSAGES, content.messages(messages))
+
+    def model_said(self, blocks: Sequence[content.Block], stop_reason: str) -> None:
+        """What a model replied, if that is captured."""
+        if _capturing and self._span.is_recording():
+            self._span.set_attribute(names.GEN_AI_OUTPUT_MESSAGES, content.reply(blocks, stop_reason))
+
+    def tool_asked(self, arguments: Mapping[str, Any]) -> None:
+        """What a tool is called with, if that is captured."""
+        if _capturing and self._span.is_recording():
+            self._span.set_attribute(names.GEN_AI_TOOL_CALL_ARGUMENTS, content.arguments(arguments))
+
+    def tool_gave(self, result: str) -> None:
+        """What a tool's call gave, if that is captured."""
+        if _capturing and self._span.is_recording():
+            self._span.set_attribute(names.GEN_AI_TOOL_CALL_RESULT, content.shown(result))
+
+    def model_replied(
+        self,
+        *,
+        model: str,
+        stop_reason: str,
+        usage: Usage,
+        reply_id: str = "",
+        first_words_after_s: float | None = None,
+    ) -> None:
         # By convention the input tokens of a span include the cached ones, which `Usage` counts apart.
         all_input_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+        if reply_id:
+            self._span.set_attribute(names.GEN_AI_RESPONSE_ID, reply_id)
+        if first_words_after_s is not None:
+            self._span.set_attribute(names.GEN_AI_RESPONSE_FIRST_CHUNK, first_words_after_s)
         self._span.set_attributes(
             {
                 names.GEN_AI_RESPONSE_MODEL: model,
@@ -89,21 +122,21 @@ class OpenSpan:
         )
 
 
-_UNRECORDED = OpenSpan(trace.INVALID_SPAN)
+Server = tuple[str, int]
+"""Host and port."""
 
 
 @contextmanager
-def publish_span(address: RunAddress) -> Iterator[OpenSpan]:
+def publish_span(address: RunAddress, *, server: Server | None = None) -> Iterator[OpenSpan]:
     """Around the write of a message. Take `inject()` inside it: receivers continue from this span."""
     if not _recording():
-        yield _UNRECORDED
+        yield OpenSpan(trace.INVALID_SPAN)
         return
-    attributes = _addressed(address, operation=names.PUBLISH, operation_type="send")
-    if not isinstance(address, LiveAddress):
-        attributes[names.GEN_AI_AGENT_NAME] = address.agent
+    attributes = _addressed(address, server, operation=names.PUBLISH, operation_type="send")
+    attributes[names.GEN_AI_AGENT_NAME] = address.agent
     if isinstance(address, EntryAddress | TimerAddress | LiveAddress):
         attributes[names.SHANTY_THREAD_ID] = address.thread
-    name = f"{names.PUBLISH} {_TEMPLATES[type(address)]}"
+    name = f"{names.PUBLISH} {TEMPLATES[type(address)]}"
     with _span(name, SpanKind.PRODUCER, attributes) as span:
         yield span
 
@@ -116,32 +149,41 @@ def process_span(
     *,
     seq: int = 0,
     delivered: int = 1,
+    size_bytes: int = 0,
+    server: Server | None = None,
 ) -> Iterator[OpenSpan]:
     """Around all work on one mail or timer: a child of the span the message was created in, and linked to it.
 
     `links` are further spans that led here, such as the one an earlier delivery was processed in.
     """
+    recipient = address.to if isinstance(address, EntryAddress) else address.agent
     creation = extract(headers)
     sender = trace.get_current_span(creation)
-    if not _recording():
-        with trace.use_span(sender):
-            yield _UNRECORDED
-        return
-    recipient = address.to if isinstance(address, EntryAddress) else address.agent
-    attributes = _addressed(address, operation=names.PROCESS, operation_type="process")
-    attributes[names.GEN_AI_AGENT_NAME] = recipient
-    queue = "mail" if isinstance(address, EntryAddress) else "timers"
-    attributes[names.MESSAGING_CONSUMER_GROUP] = f"{queue}-{recipient}"
-    attributes[names.MESSAGING_DELIVERY_COUNT] = delivered
-    if isinstance(address, TimerAddress):
-        # The thread in an entry's address is its author's; that of its receiver is in the body.
-        attributes[names.SHANTY_THREAD_ID] = address.thread
-    if seq:
-        attributes[names.MESSAGING_MESSAGE_ID] = str(seq)
-    origins = [context for context in (sender.get_span_context(), *links) if context.is_valid]
-    name = f"{names.PROCESS} {_TEMPLATES[type(address)]}"
-    with _span(name, SpanKind.CONSUMER, attributes, parent=creation, origins=origins) as span:
-        yield span
+    span = OpenSpan(trace.INVALID_SPAN)
+    began_s = time.monotonic()
+    try:
+        if not _recording():
+            with trace.use_span(sender), _failing(span):
+                yield span
+            return
+        attributes = _addressed(address, server, operation=names.PROCESS, operation_type="process")
+        attributes[names.GEN_AI_AGENT_NAME] = recipient
+        queue = "mail" if isinstance(address, EntryAddress) else "timers"
+        attributes[names.MESSAGING_CONSUMER_GROUP] = f"{queue}-{recipient}"
+        attributes[names.MESSAGING_DELIVERY_COUNT] = delivered
+        if isinstance(address, TimerAddress):
+            # The thread in an entry's address is its author's; that of its receiver is in the body.
+            attributes[names.SHANTY_THREAD_ID] = address.thread
+        if seq:
+            attributes[names.MESSAGING_MESSAGE_ID] = str(seq)
+        if size_bytes:
+            attributes[names.MESSAGING_BODY_SIZE] = size_bytes
+        origins = [context for context in (sender.get_span_context(), *links) if context.is_valid]
+        name = f"{names.PROCESS} {TEMPLATES[type(address)]}"
+        with _span(name, SpanKind.CONSUMER, attributes, parent=creation, origins=origins) as span:
+            yield span
+    finally:
+        metrics.message_processed(address, recipient, time.monotonic() - began_s, span.error_type)
 
 
 @contextmanager
@@ -154,33 +196,72 @@ def workflow_span(team: str, run: str) -> Iterator[OpenSpan]:
 
 
 @contextmanager
-def agent_span(agent: str, run: str, thread: str) -> Iterator[OpenSpan]:
-    """Around an activation: an agent works on one of its threads until it replies or waits."""
+def agent_span(
+    agent: str,
+    run: str,
+    thread: str,
+    *,
+    team: str = "",
+    description: str = "",
+    version: str = "",
+    caller: tuple[str, str] | None = None,
+) -> Iterator[OpenSpan]:
+    """Around an activation: an agent works on one of its threads until it replies or waits.
+
+    `caller` is the agent and thread that opened it.
+    """
     attributes = _generative(names.INVOKE_AGENT, run, agent)
     attributes[names.SHANTY_THREAD_ID] = thread
+    if team:
+        attributes[names.GEN_AI_AGENT_ID] = f"{team}/{agent}"
+    if description:
+        attributes[names.GEN_AI_AGENT_DESCRIPTION] = description
+    if version:
+        attributes[names.GEN_AI_AGENT_VERSION] = version
+    if caller is not None and is_agent_thread(caller[1]):
+        # The conventions know agents and workflows as callers: who starts a run is neither.
+        attributes[names.GEN_AI_CALLER_TYPE] = "agent"
+        attributes[names.GEN_AI_CALLER_NAME] = caller[0]
     with _span(f"{names.INVOKE_AGENT} {agent}", SpanKind.INTERNAL, attributes) as span:
         yield span
 
 
 @contextmanager
-def model_span(agent: str, run: str, model: str, *, provider: str = "") -> Iterator[OpenSpan]:
+def model_span(
+    agent: str, run: str, model: str, *, provider: str = "", max_tokens: int | None = None
+) -> Iterator[OpenSpan]:
     """Around one call of a model. A model nobody provides, such as a rehearsal, is its own provider."""
+    provider = provider or model
     attributes = _generative(names.CHAT, run, agent)
-    attributes[names.GEN_AI_PROVIDER_NAME] = provider or model
+    attributes[names.GEN_AI_PROVIDER_NAME] = provider
     attributes[names.GEN_AI_REQUEST_MODEL] = model
+    if max_tokens is not None:
+        attributes[names.GEN_AI_REQUEST_MAX_TOKENS] = max_tokens
+    began_s = time.monotonic()
     with _span(f"{names.CHAT} {model}", SpanKind.CLIENT, attributes) as span:
-        yield span
+        try:
+            with _failing(span):
+                yield span
+        finally:
+            metrics.model_called(agent, model, provider, time.monotonic() - began_s, span.error_type)
 
 
 @contextmanager
-def tool_span(agent: str, run: str, tool: str, call_id: str) -> Iterator[OpenSpan]:
+def tool_span(agent: str, run: str, tool: str, call_id: str, *, description: str = "") -> Iterator[OpenSpan]:
     """Around one call of a tool. A result that is an error is told with `failed`."""
     attributes = _generative(names.EXECUTE_TOOL, run, agent)
     attributes[names.GEN_AI_TOOL_NAME] = tool
     attributes[names.GEN_AI_TOOL_TYPE] = "function"
     attributes[names.GEN_AI_TOOL_CALL_ID] = call_id
+    if description:
+        attributes[names.GEN_AI_TOOL_DESCRIPTION] = description
+    began_s = time.monotonic()
     with _span(f"{names.EXECUTE_TOOL} {tool}", SpanKind.INTERNAL, attributes) as span:
-        yield span
+        try:
+            with _failing(span):
+                yield span
+        finally:
+            metrics.tool_called(agent, tool, time.monotonic() - began_s, span.error_type)
 
 
 @contextmanager
@@ -193,7 +274,7 @@ def _span(
     origins: Sequence[SpanContext] = (),
 ) -> Iterator[OpenSpan]:
     if not _recording():
-        yield _UNRECORDED
+        yield OpenSpan(trace.INVALID_SPAN)
         return
     links = [Link(origin) for origin in origins]
     with _tracer.start_as_current_span(
@@ -206,14 +287,22 @@ def _span(
         set_status_on_exception=False,
     ) as span:
         open_span = OpenSpan(span)
-        try:
+        with _failing(open_span):
             yield open_span
-        except asyncio.CancelledError:
-            open_span.set(names.SHANTY_CANCELLED, True)
-            raise
-        except Exception as error:  # whatever it is, it goes on; only its type is noted
-            open_span.failed(_type_name(error))
-            raise
+
+
+@contextmanager
+def _failing(span: OpenSpan) -> Iterator[None]:
+    """Note what leaves a span by an exception. Noted once: what a span was told before stands."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        span.set(names.SHANTY_CANCELLED, True)
+        raise
+    except Exception as error:  # whatever it is, it goes on; only its type is noted
+        if not span.error_type:
+            span.failed(_type_name(error))
+        raise
 
 
 def _recording() -> bool:
@@ -230,13 +319,15 @@ def _generative(operation: str, run: str, agent: str = "") -> dict[str, Attribut
     return attributes
 
 
-def _addressed(address: RunAddress, *, operation: str, operation_type: str) -> dict[str, AttributeValue]:
+def _addressed(
+    address: RunAddress, server: Server | None, *, operation: str, operation_type: str
+) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         names.MESSAGING_SYSTEM: names.MESSAGING_SYSTEM_NATS,
         names.MESSAGING_OPERATION_NAME: operation,
         names.MESSAGING_OPERATION_TYPE: operation_type,
         names.MESSAGING_DESTINATION_NAME: address.subject,
-        names.MESSAGING_DESTINATION_TEMPLATE: _TEMPLATES[type(address)],
+        names.MESSAGING_DESTINATION_TEMPLATE: TEMPLATES[type(address)],
         names.GEN_AI_CONVERSATION_ID: address.run,
         names.SHANTY_LANE: lane_of(address.run),
     }
@@ -244,6 +335,8 @@ def _addressed(address: RunAddress, *, operation: str, operation_type: str) -> d
         attributes[names.MESSAGING_CONVERSATION_ID] = f"{address.run}/{address.thread}"
     if isinstance(address, EntryAddress):
         attributes[names.SHANTY_RECIPIENT] = address.to
+    if server is not None:
+        attributes[names.SERVER_ADDRESS], attributes[names.SERVER_PORT] = server
     return attributes
 
 
