@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 
 from shanty_protocol import MailReceived, ThreadFailed, ThreadReplied, ThreadTakenOver, ToolCalled, ToolReturned
 from support.crew import LEASE_S, Crew, Replica, crew, until
+from support.health import get, http_port
 
 Start = Callable[..., AbstractAsyncContextManager[Crew]]
 
@@ -158,26 +156,3 @@ async def test_a_service_says_that_it_lives_whether_it_is_ready_and_who_it_is(st
             return get(port, "/healthz/ready")[0] == 200
 
         await until(ready_again, 10, "the service connects again")
-
-
-async def http_port(replica: Replica) -> int:
-    """The port a replica took. It says so just after its card is on the roster."""
-    ports: list[int] = []
-
-    async def said() -> bool:
-        lines = replica.log.read_text().splitlines(keepends=True)
-        whole = [json.loads(line) for line in lines if line.endswith("\n")]
-        ports.extend(line["http_port"] for line in whole if "http_port" in line)
-        return bool(ports)
-
-    await until(said, 30, f"{replica.name} says its port")
-    return ports[-1]
-
-
-def get(port: int, path: str) -> tuple[int, dict[str, bool]]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)

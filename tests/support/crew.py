@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from shanty_protocol import Brief, DelegationSent, Entry, EntryAddress, Outcome, ThreadReplied
+from shanty_protocol.ids import OPERATORS
+from shanty_protocol.zones import INSTALLER, Access, zones_of
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Stored, create_layout
 from shanty_runtime.team import Team, load_team
 from shanty_runtime.tools.workspace import one_part
+from support.zones import Logins
 
 TEAMS = Path(__file__).parent.parent / "teams"
 LEASE_S = 1
@@ -33,6 +37,10 @@ class Replica:
         with self.log.open("ab") as log:
             return subprocess.Popen(self.command, env=dict(self.environment), stdout=log, stderr=log)
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -48,15 +56,24 @@ class Replica:
 
 class Crew:
     def __init__(
-        self, team: Team, server: EmbeddedServer, bus: Bus, folder: Path, environment: dict[str, str]
+        self,
+        team: Team,
+        server: EmbeddedServer,
+        bus: Bus,
+        folder: Path,
+        environment: dict[str, str],
+        logins: Logins | None = None,
     ) -> None:
         self.team, self.server, self.bus, self.folder = team, server, bus, folder
+        self.logins = logins
         self.environment = environment
         self.replicas: list[Replica] = []
+        self._added: Counter[str] = Counter()
 
     def add(self, agent: str, **environment: str) -> Replica:
         """One more replica of an agent."""
-        name = f"{agent}-{sum(each.agent == agent for each in self.replicas) + 1}"
+        self._added[agent] += 1
+        name = f"{agent}-{self._added[agent]}"
         module = "shanty_lead" if agent == self.team.lead.name else "shanty_specialist"
         settings = {
             "SHANTY_NATS_URL": self.server.url,
@@ -71,11 +88,17 @@ class Crew:
             name,
             agent,
             [sys.executable, "-m", module],
-            {**os.environ, **settings, **self.environment, **environment},
+            {**os.environ, **settings, **self._login_of(agent), **self.environment, **environment},
             self.folder / f"{name}.log",
         )
         self.replicas.append(replica)
         return replica
+
+    def _login_of(self, agent: str) -> dict[str, str]:
+        if self.logins is None:
+            return {}
+        zone = "control" if agent == self.team.lead.name else "agent"
+        return {"SHANTY_NATS_NKEY_SEED": str(self.logins.seed_file(agent)), "SHANTY_NATS_ZONE": zone}
 
     async def ready(self) -> None:
         """Every replica that was started is on the roster."""
@@ -125,15 +148,27 @@ def contents(folder: Path) -> list[tuple[str, bytes]]:
 
 @asynccontextmanager
 async def crew(
-    team: str | Path, folder: Path, agents: Mapping[str, int], environment: Mapping[str, str] | None = None
+    team: str | Path,
+    folder: Path,
+    agents: Mapping[str, int],
+    environment: Mapping[str, str] | None = None,
+    *,
+    ack_wait_s: float = LEASE_S,
+    zones: bool = False,
 ) -> AsyncIterator[Crew]:
-    """A running team: `agents` says how many replicas of each."""
+    """A running team: `agents` says how many replicas of each.
+
+    With `zones` each agent logs into a zone of its own, and the test itself into that of the operators.
+    """
     loaded = load_team(TEAMS / team)
-    async with EmbeddedServer(store_dir=folder / "nats") as server:
-        async with Bus(BusSettings(url=server.url, name="test", lease_s=LEASE_S)) as bus:
-            names = [agent.name for agent in loaded.agents]
-            await create_layout(bus, agents=names, ack_wait_s=LEASE_S)
-            running = Crew(loaded, server, bus, folder, dict(environment or {}))
+    logins = _logins_of(loaded, folder / "keys") if zones else None
+    async with EmbeddedServer(store_dir=folder / "nats", extra=logins.configuration() if logins else "") as server:
+        names = [agent.name for agent in loaded.agents]
+        anybody = Bus(BusSettings(url=server.url, name="test", lease_s=LEASE_S))
+        async with logins.bus(server.url, INSTALLER) if logins else anybody as installer:
+            await create_layout(installer, agents=names, ack_wait_s=ack_wait_s)
+        async with logins.bus(server.url, OPERATORS, lease_s=LEASE_S) if logins else anybody as bus:
+            running = Crew(loaded, server, bus, folder, dict(environment or {}), logins)
             try:
                 for agent, replicas in agents.items():
                     for _ in range(replicas):
@@ -143,6 +178,11 @@ async def crew(
             finally:
                 for replica in running.replicas:
                     replica.kill()
+
+
+def _logins_of(team: Team, folder: Path) -> Logins:
+    specialists = {agent.name: Access(memory=agent.memory) for agent in team.specialists}
+    return Logins(zones_of(team.name, team.lead.name, specialists), folder)
 
 
 async def until(check: Callable[[], Awaitable[bool]], within_s: float, what: str) -> None:

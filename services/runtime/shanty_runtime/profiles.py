@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import time
 from pathlib import Path
+
+import msgspec
 
 from shanty_protocol import AgentCard, Usage
 from shanty_runtime.agent import Contract, Profile
@@ -40,6 +44,8 @@ def profile_of(
         agent=definition.name,
         role=definition.role,
         team=team.name,
+        description=definition.description,
+        version=version_of(team, definition),
         prompt=definition.prompt,
         model=None if definition.handler else open_model(team, definition, settings),
         handler=definition.handler,
@@ -57,6 +63,22 @@ def profile_of(
         max_active_threads=limits.max_active_threads,
         delegation_deadline_s=limits.delegation_deadline_s,
     )
+
+
+def version_of(team: Team, definition: AgentDefinition) -> str:
+    """A digest of what an agent is made of: traces of two versions of a prompt can be told apart by it."""
+    made_of = (
+        definition.prompt,
+        definition.model,
+        team.model,
+        definition.tools,
+        definition.effort,
+        definition.input_schema,
+        definition.output_schema,
+        [skill.name for skill in definition.skills],
+        inspect.getsource(definition.handler.function) if definition.handler else "",
+    )
+    return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()[:12]
 
 
 def price_by(settings: Settings) -> Price:

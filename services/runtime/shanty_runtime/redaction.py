@@ -16,6 +16,8 @@ MIN_SECRET_LENGTH = 8
 """A shorter value is more likely a word than a secret, and would be cut out of everything."""
 
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE|AUTH", re.IGNORECASE)
+_PATHS = frozenset({"SHANTY_NATS_NKEY_SEED", "SHANTY_NATS_TLS_KEY", "SHANTY_NATS_TOKEN_FILE"})
+"""They only say where a secret is, and whoever mends it has to be told."""
 _SECRET_FORMS = (
     r"sk-[A-Za-z0-9_-]{16,}",
     r"gh[pousr]_[A-Za-z0-9]{20,}",
@@ -34,7 +36,7 @@ def redact(text: str) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    named = (value for name, value in environment.items() if _SECRET_NAMES.search(name))
+    named = (value for name, value in environment.items() if _SECRET_NAMES.search(name) and name not in _PATHS)
     # Longest first, so that one secret within another does not leave the rest of it standing.
     return tuple(sorted({value for value in named if len(value) >= MIN_SECRET_LENGTH}, key=len, reverse=True))
 

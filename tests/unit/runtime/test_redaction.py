@@ -25,3 +25,12 @@ def test_values_of_secret_variables_and_texts_of_a_keys_form_are_cut_out(monkeyp
 def test_a_value_too_short_to_be_a_secret_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORT_KEY", "name")
     assert redact("the name of the author") == "the name of the author"
+
+
+def test_a_path_that_leads_to_a_secret_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHANTY_NATS_NKEY_SEED", "/run/secrets/logs.nk")
+    monkeypatch.setenv("SHANTY_NATS_TOKEN", "hunter2-hunter2")
+
+    assert (
+        redact("/run/secrets/logs.nk does not fit hunter2-hunter2") == "/run/secrets/logs.nk does not fit [redacted]"
+    )

@@ -20,7 +20,7 @@ from shanty_runtime.thread.decide import (
     Write,
     decide,
 )
-from support.player import Player, Use
+from support.player import LEAD, Player, Use
 
 
 def last_user_texts(player: Player) -> list[Any]:
@@ -110,6 +110,22 @@ def test_replies_that_are_in_together_are_one_entry(lead: Player, use: Use) -> N
     lead.go_on()
     assert lead.kinds[-1] == "ReplyReceived"
     assert len(lead.journal[-1][1].consumed) == 3
+
+
+def test_a_reply_that_comes_before_the_model_waits_is_given_once_with_the_others(lead: Player, use: Use) -> None:
+    lead.model(*(use(f"c{i}", "delegate", specialist="alpha", objective="part") for i in range(2)))
+    lead.go_on()
+    lead.replied("alpha", "0-1", answers=lead.subject_of(2), summary="early")
+    assert isinstance(lead.go_on(), AskModel)
+    lead.model(use("w", "wait_for_replies"))
+    assert isinstance(lead.go_on(), Park), "the other has not replied"
+    lead.replied("alpha", "0-2", answers=lead.subject_of(3), summary="late")
+    assert isinstance(lead.go_on(), AskModel)
+    waited = msgspec.json.decode(last_user_texts(lead)[0])
+    assert [reply["summary"] for reply in waited["replies"]] == ["early", "late"]
+    lead.model(use("again", "wait_for_replies"))
+    assert isinstance(lead.go_on(), AskModel)
+    assert msgspec.json.decode(last_user_texts(lead)[0])["replies"] == []
 
 
 def test_a_deadline_ends_the_wait_and_tells_who_is_late(lead: Player, use: Use) -> None:
@@ -204,6 +220,15 @@ def test_a_reply_from_anybody_but_the_one_asked_is_rejected(lead: Player, use: U
     lead.replied(agent, thread, answers=lead.subject_of(2))
     step = lead.step()
     assert isinstance(step, Reject) and step.code == "wrong_recipient"
+
+
+@pytest.mark.parametrize("thread", ["0-1", "request-2"])
+def test_a_specialist_of_the_lead_starts_nothing_and_asks_nothing_of_it(thread: str) -> None:
+    lead = Player(LEAD, "0")
+    for forged in (lead.opened_by("alpha", thread), lead.follow_up("alpha", thread, "do as I say")):
+        step = lead.step()
+        assert isinstance(step, Reject) and step.mail.subject == forged and step.code == "wrong_recipient"
+        del lead.mail[forged]
 
 
 def test_a_thread_is_opened_by_its_parent_only(specialist: Player) -> None:

@@ -37,6 +37,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     role: Literal["lead", "specialist"]
     team: str = ""
+    description: str = ""
+    """What it is for, in the words its lead reads."""
+    version: str = ""
+    """Another one for each change of its prompt, model, tools or contract."""
     prompt: str = ""
     model: Model | None = None
     handler: Handler | None = None

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 from shanty_protocol import (
+    DelegationSent,
     EntryAddress,
     Outcome,
     ProtocolError,
@@ -30,6 +31,7 @@ from shanty_protocol.timers import DUE
 from shanty_runtime import telemetry
 from shanty_runtime.bus import Busy, Delivery, Lease
 from shanty_runtime.errors import Fenced, PayloadTooLarge
+from shanty_runtime.telemetry.metrics import ActivationEnd
 from shanty_runtime.thread.asking import ask_model, compact
 from shanty_runtime.thread.calls import run_calls
 from shanty_runtime.thread.decide import (
@@ -67,6 +69,9 @@ class Activation:
         self.run_id, self.thread = run, thread
         self.lease_key = f"{workplace.profile.agent}.{run}.{thread}"
         self.deliveries: list[Delivery] = []
+        self.handed_back = False
+        """Whether it ended before the thread rested, because the worker is draining."""
+        self._lease: Lease | None = None
         self._waiting: dict[str, Received] = {}
         self._rejected: set[str] = set()
         self._due_ms = 0
@@ -86,10 +91,19 @@ class Activation:
         """Work until the thread rests. Returns with every delivery acked or put back."""
         lease = await self.workplace.bus.leases.take(self.lease_key, self.workplace.replica)
         if isinstance(lease, Busy):
+            telemetry.metrics.activation_ended(self.workplace.profile.agent, "busy")
             await self.put_back(random.uniform(*BUSY_DELAY_S))
             return
+        self._lease = lease
         with telemetry.log_context(run=self.run_id, thread=self.thread):
             await self._run_under(lease, self.deliveries[0])
+
+    async def hand_back(self) -> None:
+        """Let another worker go on. The lease goes first: whoever gets the mail must not find the thread taken."""
+        self.handed_back = True
+        if self._lease is not None:
+            await self._lease.release()
+        await self.put_back(0)
 
     async def put_back(self, delay_s: float) -> None:
         """Leave the mail in hand to whoever gets it next."""
@@ -99,7 +113,7 @@ class Activation:
     # One hold
 
     async def _run_under(self, lease: Lease, trigger: Delivery) -> None:
-        given_back = False
+        end: ActivationEnd = "failed"
         try:
             loaded = await self.workplace.load(self.run_id, self.thread)
             if loaded.state.team not in ("", self.workplace.profile.team):
@@ -110,24 +124,26 @@ class Activation:
             if rested:
                 await self._settle()
             else:
-                await self.put_back(0)
-            given_back = True
+                await self.hand_back()
+            end = "rested" if rested else "handed_back"
         except ProtocolError as error:
             logger.error("the journal of %s cannot be read, so it is left alone: %s", self.lease_key, error)
             await self._leave(UNREADABLE_DELAY_S)
-            given_back = True
+            end = "unreadable"
         except Fenced as error:
             logger.info("left %s to another worker: %s", self.lease_key, error)
             await self._leave(random.uniform(*BUSY_DELAY_S))
-            given_back = True
+            end = "fenced"
         except asyncio.CancelledError:
-            await self._leave(0)
-            given_back = True
+            end = "handed_back"
+            self.workplace.forget(self.run_id, self.thread)
+            await self.hand_back()
             raise
         finally:
             # Whatever else goes wrong counts as a death of this worker: the lease runs out instead of being given
             # back, the next holder finds it abandoned, and a thread that does this each time is given up.
-            if given_back:
+            telemetry.metrics.activation_ended(self.workplace.profile.agent, end)
+            if end != "failed":
                 await lease.release()
             else:
                 self.workplace.forget(self.run_id, self.thread)
@@ -140,7 +156,8 @@ class Activation:
             step = self._decide(abandoned=abandoned)
             match step:
                 case Park():
-                    await self._set_timer()
+                    if self.workplace.has_timers:
+                        await self._set_timer()
                     # Mail may have come while the timer was being set.
                     if isinstance(self._decide(abandoned=False), Park):
                         return True
@@ -168,9 +185,14 @@ class Activation:
 
     async def _settle(self) -> None:
         """The thread rests: ack what it took in, and put back what has to wait for an earlier mail."""
+        wake_ms = None if self.workplace.has_timers else self._held.state.next_wake_ms
         for delivery in self._take_deliveries():
-            taken = delivery.subject in self._held.state.consumed or delivery.subject in self._rejected
-            if taken or delivery.subject.startswith("shanty.timer."):
+            taken = delivery.subject in self._held.state.consumed
+            if taken and wake_ms is not None:
+                # What the thread took in long ago wakes it when it is delivered again.
+                await delivery.nak(wake_ms / 1000 - time.time())
+                wake_ms = None
+            elif taken or delivery.subject in self._rejected or delivery.subject.startswith("shanty.timer."):
                 await delivery.ack()
             else:
                 await delivery.nak(random.uniform(*BUSY_DELAY_S))
@@ -189,6 +211,8 @@ class Activation:
     async def _run_handler(self, mail: Received | None) -> None:
         """Run the Python handler from its start; steps that had returned are not repeated."""
         outcome = await run_handler(self._held, mail)
+        if outcome is None:
+            return
         opener = mail if mail is not None and mail.subject not in self._held.state.consumed else None
         try:
             await self._answer(outcome, opener)
@@ -256,9 +280,23 @@ class Activation:
                     () if before is None else (before,),
                     seq=trigger.seq,
                     delivered=trigger.delivered,
+                    size_bytes=len(trigger.data),
+                    server=self.workplace.bus.server_address,
                 )
             )
             if profile.role == "lead":
                 spans.enter_context(telemetry.workflow_span(profile.team, self.run_id))
-            spans.enter_context(telemetry.agent_span(profile.agent, self.run_id, self.thread))
+            opening = mail is not None and isinstance(mail.entry, DelegationSent)
+            caller = (mail.address.agent, mail.address.thread) if mail and opening else loaded.state.opener
+            spans.enter_context(
+                telemetry.agent_span(
+                    profile.agent,
+                    self.run_id,
+                    self.thread,
+                    team=profile.team,
+                    description=profile.description,
+                    version=profile.version,
+                    caller=caller,
+                )
+            )
             yield

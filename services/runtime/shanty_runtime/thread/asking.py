@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 
 from shanty_protocol import (
     LiveAddress,
@@ -23,7 +24,7 @@ from shanty_runtime.agent.context import model_request
 from shanty_runtime.errors import ModelError, PayloadTooLarge
 from shanty_runtime.models.base import Message, Model, ModelReply, ModelRequest
 from shanty_runtime.redaction import redact
-from shanty_runtime.telemetry import model_span
+from shanty_runtime.telemetry import metrics, model_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import last_turn, text_block
 from shanty_runtime.thread.held import HeldThread
@@ -58,6 +59,7 @@ async def ask_model(held: HeldThread) -> None:
     try:
         reply = await _reply(held, request)
         stamp = held.stamp()
+        cost_microusd = _paid(held, reply, stamp.at_ms)
         entry = ModelReplied(
             at_ms=stamp.at_ms,
             by=stamp.by,
@@ -66,7 +68,7 @@ async def ask_model(held: HeldThread) -> None:
             stop_reason=reply.stop_reason,
             model=reply.model,
             usage=reply.usage,
-            cost_microusd=held.profile.price(reply.model, reply.usage, stamp.at_ms),
+            cost_microusd=cost_microusd,
             refused=refusals(held.state, reply.blocks),
         )
         await held.write((Draft(LOG, entry),))
@@ -101,7 +103,7 @@ async def compact(held: HeldThread) -> None:
             keep_messages=last_turn(dialogue.messages),
             model=reply.model,
             usage=reply.usage,
-            cost_microusd=held.profile.price(reply.model, reply.usage, stamp.at_ms),
+            cost_microusd=_paid(held, reply, stamp.at_ms),
         )
         await held.write((Draft(LOG, entry),))
     except ModelError as error:
@@ -112,8 +114,12 @@ async def _reply(held: HeldThread, request: ModelRequest) -> ModelReply:
     model: Model | None = held.profile.model
     assert model is not None, "an agent without a handler has a model"
     await held.show("model", model.name)
-    with model_span(held.profile.agent, held.state.run, model.name) as span:
+    agent = held.profile.agent
+    with model_span(
+        agent, held.state.run, model.name, provider=model.provider, max_tokens=request.max_tokens
+    ) as span:
         words = _LiveWords(held)
+        span.model_asked(system=request.system, messages=request.messages)
         try:
             reply = await model.reply(request, stream=words)
         except ModelError as error:
@@ -121,8 +127,24 @@ async def _reply(held: HeldThread, request: ModelRequest) -> ModelReply:
             raise
         finally:
             words.flush()
-        span.model_replied(model=reply.model, stop_reason=reply.stop_reason, usage=reply.usage)
+        span.model_replied(
+            model=reply.model,
+            stop_reason=reply.stop_reason,
+            usage=reply.usage,
+            reply_id=reply.id,
+            first_words_after_s=words.first_after_s,
+        )
+        span.model_said(reply.blocks, reply.stop_reason)
+        metrics.model_replied(agent, model.name, model.provider, reply.usage)
         return reply
+
+
+def _paid(held: HeldThread, reply: ModelReply, at_ms: int) -> int | None:
+    """Millionths of a US dollar for a reply; None where nobody knows."""
+    assert held.profile.model is not None
+    cost_microusd = held.profile.price(reply.model, reply.usage, at_ms)
+    metrics.model_paid(held.profile.agent, held.profile.model.name, cost_microusd)
+    return cost_microusd
 
 
 async def _note_failure(held: HeldThread, error: ModelError) -> None:
@@ -149,9 +171,14 @@ class _LiveWords:
         self._held = held
         self._text = ""
         self._offset = 0
+        self._began_s = time.monotonic()
+        self.first_after_s: float | None = None
+        """How long the first words took; None while there are none."""
         self._sending: set[asyncio.Task[None]] = set()
 
     def text(self, text: str, offset: int) -> None:
+        if self.first_after_s is None:
+            self.first_after_s = time.monotonic() - self._began_s
         if not self._text:
             self._offset = offset
         self._text += text
@@ -162,7 +189,7 @@ class _LiveWords:
         if not self._text:
             return
         event = TextStreamed(agent=self._held.profile.agent, text=self._text, offset=self._offset)
-        address = LiveAddress(self._held.state.run, self._held.state.thread)
+        address = LiveAddress(self._held.state.run, self._held.state.thread, self._held.profile.agent)
         task = asyncio.create_task(self._held.bus.live.publish(address, event))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

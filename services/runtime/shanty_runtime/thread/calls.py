@@ -15,7 +15,7 @@ from shanty_protocol import ToolCalled, ToolReturned
 from shanty_protocol.ids import LOG
 from shanty_runtime.errors import Fenced, OutcomeUnknown, WorkspaceError
 from shanty_runtime.redaction import redact
-from shanty_runtime.telemetry import tool_span
+from shanty_runtime.telemetry import metrics, tool_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.held import HeldThread
@@ -65,13 +65,16 @@ async def run_call(held: HeldThread, call: Call, tool: Tool | None, *, recovered
     """Make one call and write down what it gave. `recovered`: it was announced by a worker that died."""
     if tool is None:
         gone = ToolResult(content=f"{call.name} is not a tool of this agent any more", is_error=True)
+        metrics.tool_called(held.profile.agent, metrics.UNKNOWN_TOOL, 0.0, "unknown_tool")
         await _note_result(held, call, gone)
         return
     if not held.lease.held():
         raise Fenced(f"the lease of {held.name} ran out before {call.name} was called")
     await held.show("tool", call.name)
-    with tool_span(held.profile.agent, held.state.run, call.name, call.id) as span:
+    with tool_span(held.profile.agent, held.state.run, call.name, call.id, description=tool.description) as span:
+        span.tool_asked(call.arguments)
         result = await _outcome(held, call, tool, recovered=recovered)
+        span.tool_gave(UNKNOWN_OUTCOME if result is None else result.content)
         if result is None:
             span.failed("unknown")
         elif result.is_error:

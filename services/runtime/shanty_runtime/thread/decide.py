@@ -199,6 +199,8 @@ def _not_allowed(state: State, mail: Received, taken: Sequence[Received]) -> str
     agent, thread = mail.address.agent, mail.address.thread
     opening = next((each for each in taken if isinstance(each.entry, DelegationSent)), None)
     opener = (opening.address.agent, opening.address.thread) if opening else state.opener
+    if agent in state.profile.contracts and _asks(mail.entry):
+        return f"{agent} is a specialist of {state.profile.agent}: it answers, and starts nothing here"
     match mail.entry:
         case DelegationSent():
             if opener is not None:
@@ -215,6 +217,11 @@ def _not_allowed(state: State, mail: Received, taken: Sequence[Received]) -> str
             child = state.children.get(thread)
             known = child is not None and child.specialist == agent
             return "" if known else f"thread {state.thread} did not open {thread} of {agent}"
+
+
+def _asks(entry: Entry) -> bool:
+    """Whether whoever sends this wants a reply."""
+    return isinstance(entry, DelegationSent) or (isinstance(entry, MessageSent) and entry.purpose == "follow_up")
 
 
 def in_order(mails: Sequence[Received]) -> list[Received]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -22,8 +24,11 @@ from shanty_runtime.tools.base import Tool
 logger = logging.getLogger("shanty.thread")
 
 
-async def run_handler(held: HeldThread, mail: Received | None) -> Outcome:
-    """What the handler answers. `mail` is the delegation, until an entry of the journal has named it."""
+async def run_handler(held: HeldThread, mail: Received | None) -> Outcome | None:
+    """What the handler answers; None where the worker is draining and the handler came to a step before its end.
+
+    `mail` is the delegation, until an entry of the journal has named it.
+    """
     handler = held.profile.handler
     assert handler is not None
     context = HandlerContext(held, mail)
@@ -31,7 +36,11 @@ async def run_handler(held: HeldThread, mail: Received | None) -> Outcome:
     if problem := problems_with(given, handler.input_schema):
         return Outcome(status="refused", code="invalid_input", summary=problem)
     try:
-        value = await handler.function(msgspec.convert(given, handler.input_type), context)
+        order = msgspec.convert(given, handler.input_type)
+        working = asyncio.ensure_future(handler.function(order, context))
+        if not await _ends(working, context.halted):
+            return None
+        value = working.result()
     except Fenced:
         raise
     except Exception as error:
@@ -42,6 +51,18 @@ async def run_handler(held: HeldThread, mail: Received | None) -> Outcome:
     return Outcome(status="ok", result=result, files=tuple(held.state.files.values()))
 
 
+async def _ends(working: asyncio.Future[Any], halted: asyncio.Event) -> bool:
+    """Wait for a handler. False where it was halted instead; then nothing of it runs any more."""
+    halting = asyncio.create_task(halted.wait())
+    try:
+        await asyncio.wait((working, halting), return_when=asyncio.FIRST_COMPLETED)
+        return working.done()
+    finally:
+        halting.cancel()
+        working.cancel()
+        await asyncio.gather(working, halting, return_exceptions=True)
+
+
 class HandlerContext:
     """Implements `agent.handler.Context`. Steps are known by their order: the third call is `step-3` in every run."""
 
@@ -50,6 +71,10 @@ class HandlerContext:
         self._mail = mail
         self._opening = asyncio.Lock()
         self._steps = 0
+        self._steps_at_work = 0
+        self._stopped = False
+        self.halted = asyncio.Event()
+        """Set once the handler has come to a step it may not begin, and none that it began is at work."""
         self.run, self.thread = held.state.run, held.state.thread
         brief = held.state.brief
         if mail is not None:
@@ -70,10 +95,11 @@ class HandlerContext:
         if call is None or not call.settled:
             recovered = call is not None
             call = call or Call(id=call_id, name=tool.name, arguments=msgspec.to_builtins(arguments))
-            await self._open()
-            if not recovered and tool.effect != "read":
-                await announce(held, [call], {tool.name: tool})
-            await run_call(held, call, tool, recovered=recovered)
+            async with self._step():
+                await self._open()
+                if not recovered and tool.effect != "read":
+                    await announce(held, [call], {tool.name: tool})
+                await run_call(held, call, tool, recovered=recovered)
             call = held.state.calls[call_id]
         if call.status != "ok":
             raise ToolError(call.content)
@@ -86,22 +112,41 @@ class HandlerContext:
         held, call_id = self._held, self._next_step()
         if call_id in held.state.calls:
             return
-        await self._open()
-        opener = held.state.opener
-        assert opener is not None
-        stamp = held.stamp()
-        message = MessageSent(
-            at_ms=stamp.at_ms,
-            by=stamp.by,
-            fence=stamp.fence,
-            to_thread=opener[1],
-            after=held.state.sent_to.get(opener, ""),
-            purpose="progress",
-            text=text,
-            percent=percent,
-            call_id=call_id,
-        )
-        await held.write((Draft(opener[0], message),))
+        async with self._step():
+            await self._open()
+            opener = held.state.opener
+            assert opener is not None
+            stamp = held.stamp()
+            message = MessageSent(
+                at_ms=stamp.at_ms,
+                by=stamp.by,
+                fence=stamp.fence,
+                to_thread=opener[1],
+                after=held.state.sent_to.get(opener, ""),
+                purpose="progress",
+                text=text,
+                percent=percent,
+                call_id=call_id,
+            )
+            await held.write((Draft(opener[0], message),))
+
+    @asynccontextmanager
+    async def _step(self) -> AsyncIterator[None]:
+        """While the worker is draining no step begins: the handler waits here until it is cancelled."""
+        if self._held.workplace.draining:
+            self._stopped = True
+            self._halt_between_steps()
+            await asyncio.get_running_loop().create_future()
+        self._steps_at_work += 1
+        try:
+            yield
+        finally:
+            self._steps_at_work -= 1
+            self._halt_between_steps()
+
+    def _halt_between_steps(self) -> None:
+        if self._stopped and not self._steps_at_work:
+            self.halted.set()
 
     async def _open(self) -> None:
         """Before the first step: name the delegation in the journal. A handler without steps needs no such entry."""

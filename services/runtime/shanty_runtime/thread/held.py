@@ -12,7 +12,7 @@ from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Lease, Stored
 from shanty_runtime.errors import Fenced
-from shanty_runtime.telemetry import inject, publish_span
+from shanty_runtime.telemetry import inject, metrics, publish_span
 from shanty_runtime.thread.decide import Draft, Received, Stamp
 from shanty_runtime.thread.state import State, apply
 from shanty_runtime.thread.workplace import Workplace
@@ -59,8 +59,10 @@ class HeldThread:
             ]
             stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
             for (address, entry), one in zip(places, stored, strict=True):
+                answered_before = bool(self.state.answered)
                 apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
                 self.state.next_seq = max(self.state.next_seq, one.seq + 1)
+                metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
 
     async def show(self, step: Literal["model", "tool"], name: str) -> None:
         """Tell whoever watches what begins now."""
@@ -71,15 +73,15 @@ class HeldThread:
             name=name,
             at_ms=int(time.time() * 1000),
         )
-        await self.bus.live.publish(LiveAddress(self.state.run, self.state.thread), event)
+        await self.bus.live.publish(LiveAddress(self.state.run, self.state.thread, self.profile.agent), event)
 
     async def _append(self, address: EntryAddress, entry: Entry) -> Stored:
         if address.to == LOG:
             placed = await self.bus.journals.append(address, entry, inject())
         else:
-            with publish_span(address) as span:
+            with publish_span(address, server=self.bus.server_address) as span:
                 placed = await self.bus.journals.append(address, entry, inject())
-                span.stored(placed.stored.seq)
+                span.stored(placed.stored.seq, len(placed.stored.data))
         if not placed.ours:
             raise Fenced(f"place {address.n} of {self.name} was taken by another worker")
         return placed.stored

@@ -71,6 +71,8 @@ class Child(msgspec.Struct):
     cost_microusd: int | None = 0
     progress: str = ""
     late: bool = False
+    is_news: bool = False
+    """Its outcome has not been shown to the model."""
 
     @property
     def owes_reply(self) -> bool:
@@ -102,6 +104,8 @@ class State(msgspec.Struct):
     last_at_ms: int = 0
 
     opener: Peer | None = None
+    opened_at_ms: int = 0
+    """When the delegation was sent."""
     brief: Brief | None = None
     team: str = ""
     newest: str = ""
@@ -232,7 +236,7 @@ def _take_in(state: State, subject: str, mail: Entry) -> None:
     match mail:
         case DelegationSent():
             state.opener = (sender.agent, sender.thread)
-            state.brief, state.team = mail.brief, mail.team
+            state.brief, state.team, state.opened_at_ms = mail.brief, mail.team, mail.at_ms
             state.dialogue.notes.append(brief_text(mail.brief))
             state.newest = subject
         case MessageSent(purpose="follow_up"):
@@ -242,7 +246,7 @@ def _take_in(state: State, subject: str, mail: Entry) -> None:
             state.children[sender.thread].progress = mail.text
         case ThreadReplied():
             child = state.children[sender.thread]
-            child.outcome = _checked(state, child, mail.outcome)
+            child.outcome, child.is_news = _checked(state, child, mail.outcome), True
             child.answered, child.usage, child.cost_microusd = mail.answers, mail.usage, mail.cost_microusd
             child.progress = ""
             state.files.update({file.path: file for file in mail.outcome.files})
@@ -369,9 +373,10 @@ def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelRepl
                 state, state.opener, address, entry, "progress", report.summary, report.percent, call.id
             )
         case WaitForReplies() as wait:
-            owing = tuple(child.thread for child in state.children.values() if child.owes_reply)
-            fresh = tuple(due.entry.to_thread for due in state.due if due.entry.to_thread not in owing)
-            threads = wait.threads or owing + fresh
+            # A reply that came before the model asked for it is among those that are waited for: it is there.
+            known = tuple(child.thread for child in state.children.values() if child.owes_reply or child.is_news)
+            fresh = tuple(due.entry.to_thread for due in state.due if due.entry.to_thread not in known)
+            threads = wait.threads or known + fresh
             needed = {"all": len(threads), "any": min(1, len(threads)), "quorum": wait.quorum or 1}[wait.mode]
             deadline_ms = None if wait.deadline_s is None else entry.at_ms + int(wait.deadline_s * 1000)
             state.waits[call.id] = Wait(call.id, threads, needed, deadline_ms)
@@ -479,6 +484,7 @@ def _mark_late(state: State, entry: TimerFired) -> None:
             )
             child.late = True
             child.outcome = Outcome(status=status, code=status, summary=f"no reply from {child.specialist} in time")
+            child.is_news = True
 
 
 def _give_up(state: State, entry: ThreadFailed) -> None:
@@ -502,6 +508,8 @@ def _settle_waits(state: State, now_ms: int | None) -> None:
         if satisfied or over:
             del state.waits[wait.call_id]
             state.calls[wait.call_id].settle(_wait_content(state, wait, satisfied))
+            for child in in_time:
+                child.is_news = False
 
 
 def _wait_content(state: State, wait: Wait, satisfied: bool) -> str:

@@ -33,7 +33,8 @@ class Delegate(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class WaitForReplies(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rest until threads have replied: all of them, any of them, or a quorum; or until the deadline. Gives the
-    replies that are in, and who is still at work. Without `threads` it waits for every thread that owes a reply."""
+    replies that are in, and who is still at work. Without `threads` it waits for every thread that owes a reply,
+    and gives those as well that replied before you asked."""
 
     threads: tuple[str, ...] = ()
     mode: Literal["all", "any", "quorum"] = "all"

@@ -7,7 +7,10 @@ the journal's places; a worker keeps nothing that it could not read again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+
+import msgspec
 
 from shanty_protocol import AddressedEntry, DelegationSent, ProtocolError, TimerAddress
 from shanty_protocol.codec import decode_timer
@@ -15,6 +18,7 @@ from shanty_protocol.subjects import parse, parse_entry
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Delivery, Pull, Stored
 from shanty_runtime.errors import BusUnavailable
+from shanty_runtime.telemetry import metrics
 from shanty_runtime.thread.activation import Activation
 from shanty_runtime.thread.decide import Received
 from shanty_runtime.thread.workplace import Key, Workplace
@@ -24,6 +28,17 @@ logger = logging.getLogger("shanty.thread")
 PUT_BACK_DELAY_S = 1.0
 ANOTHER_TEAMS_DELAY_S = 30.0
 """How long mail is put back that is meant for an agent of the same name in another team."""
+LEAVING_S = 2.0
+"""How long steps that were broken off may take to end, and their threads to be given back."""
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """How the threads in hand ended when a worker was stopped."""
+
+    handed_back: int = 0
+    """Threads that had not come to rest: another replica goes on with them."""
+    broken_off: int = 0
+    """Those of them that were in the middle of a step. The step is made again, or its outcome is unknown."""
 
 
 class Worker:
@@ -39,6 +54,7 @@ class Worker:
         self._pulls: list[Pull] = []
         self._receiving: list[asyncio.Task[None]] = []
         self._working: set[asyncio.Task[None]] = set()
+        self._handed_back = 0
 
     @property
     def active(self) -> int:
@@ -50,16 +66,17 @@ class Worker:
         return self.workplace.draining
 
     async def start(self) -> None:
-        bus, agent = self.workplace.bus, self.workplace.profile.agent
+        bus, profile = self.workplace.bus, self.workplace.profile
+        agent = profile.agent
+        metrics.agent_begins(agent, profile.model.name if profile.model else "", profile.contracts)
         for lane in self.lanes:
             mail = await bus.pull(lane, agent, "mail", self.max_active)
-            timers = await bus.pull(lane, agent, "timers", self.max_active)
-            self._pulls += [mail, timers]
-            self._receiving += [
-                asyncio.create_task(self._take_mail(mail)),
-                asyncio.create_task(self._take_timers(timers)),
-                asyncio.create_task(self._hear(lane)),
-            ]
+            self._pulls.append(mail)
+            self._receiving += [asyncio.create_task(self._take_mail(mail)), asyncio.create_task(self._hear(lane))]
+            if self.workplace.has_timers:
+                timers = await bus.pull(lane, agent, "timers", self.max_active)
+                self._pulls.append(timers)
+                self._receiving.append(asyncio.create_task(self._take_timers(timers)))
 
     async def run(self) -> None:
         """Wait while mail is being taken; raises what broke it off, for a worker that is deaf must not stay."""
@@ -68,21 +85,36 @@ class Worker:
             task.result()
         raise BusUnavailable("the bus gives no more mail")
 
-    async def stop(self, grace_s: float = 20.0) -> None:
-        """Take no more mail; let each thread come to the end of its step; put back what did not rest in time."""
+    def drain(self) -> None:
+        """From now on no thread is begun, and those in hand stop at the end of their step."""
         self.workplace.draining = True
-        for pull in self._pulls:
-            await pull.close()
+
+    async def stop(self, grace_s: float = 20.0, hurry: asyncio.Event | None = None) -> Drained:
+        """Take no more mail, let the steps in hand come to their ends, hand back every thread that is not at rest.
+
+        Steps are broken off after `grace_s`, or as soon as there is `hurry`. This ends `LEAVING_S` later at most,
+        whether the server can be reached or not.
+        """
+        self.drain()
+        closing = asyncio.create_task(self._take_no_more())
+        await _all_done({closing, *self._working}, grace_s, hurry or asyncio.Event())
+        at_work = set(self._working)
+        for task in (closing, *at_work):
+            task.cancel()
+        await _all_done({closing, *at_work}, LEAVING_S / 2, asyncio.Event())
+        # What cannot be cancelled ends with the process. Its thread need not wait for the lease to run out.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING_S / 2):
+                await asyncio.gather(*(each.hand_back() for each in self._active.values()))
+                for pull in self._pulls:
+                    await pull.release()
+        return Drained(self._handed_back + len(self._active), len(at_work))
+
+    async def _take_no_more(self) -> None:
         for task in self._receiving:
             task.cancel()
+        await asyncio.gather(*(pull.close() for pull in self._pulls))
         await asyncio.gather(*self._receiving, return_exceptions=True)
-        if self._working:
-            _, unfinished = await asyncio.wait(self._working, timeout=grace_s)
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
-        for pull in self._pulls:
-            await pull.release()
 
     # Receiving
 
@@ -91,6 +123,10 @@ class Worker:
             await self._take(delivery)
 
     async def _take(self, delivery: Delivery) -> None:
+        if self.draining:
+            await delivery.nak()
+            return
+        metrics.mail_delivered(self.workplace.profile.agent, delivery.delivered, delivery.stored_at_s)
         if delivery.copied:
             await self._put_away(
                 delivery, "wrong_recipient", "the server wrote it as the answer to somebody's request"
@@ -112,6 +148,9 @@ class Worker:
 
     async def _take_timers(self, pull: Pull) -> None:
         async for delivery in pull:
+            if self.draining:
+                await delivery.nak()
+                continue
             try:
                 address = parse(delivery.subject)
                 due = decode_timer(delivery.data, delivery.headers)
@@ -142,6 +181,7 @@ class Worker:
             active = self._active[run, thread] = Activation(self.workplace, run, thread)
             task = asyncio.create_task(self._run(active))
             self._working.add(task)
+            metrics.threads_active(self.workplace.profile.agent, self.active)
             task.add_done_callback(self._working.discard)
         return active
 
@@ -153,11 +193,25 @@ class Worker:
                 await activation.run()
         except Exception:
             # The mail is not acked, so the thread is taken up again, and its attempts are counted.
-            logger.exception("working on %s failed", activation.lease_key)
+            logger.exception(
+                "working on %s failed",
+                activation.lease_key,
+                extra={"run": activation.run_id, "thread": activation.thread},
+            )
         finally:
             del self._active[key]
-            await activation.put_back(PUT_BACK_DELAY_S)
+            metrics.threads_active(self.workplace.profile.agent, self.active)
+            self._handed_back += activation.handed_back
+            await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)
 
     async def _put_away(self, delivery: Delivery, code: str, reason: str) -> None:
         await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, code, reason)
         await delivery.ack()
+
+
+async def _all_done(tasks: set[asyncio.Task[None]], within_s: float, hurry: asyncio.Event) -> None:
+    """Return when all of them are done, when the time is over, or when there is hurry."""
+    hurried = asyncio.create_task(hurry.wait())
+    ended = asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait((ended, hurried), timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()

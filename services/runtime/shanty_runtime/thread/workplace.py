@@ -15,6 +15,7 @@ from shanty_protocol.ids import DEAD, checked_run
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus
 from shanty_runtime.redaction import redact
+from shanty_runtime.telemetry import metrics
 from shanty_runtime.thread.state import State, apply
 
 logger = logging.getLogger("shanty.thread")
@@ -40,6 +41,8 @@ class Workplace:
         self.replica = replica
         self.draining = False
         """No new step is begun any more."""
+        self.has_timers = bus.settings.zone == "control"
+        """In an account of its own an agent has none: a thread that waits leaves a mail with the server instead."""
         self.timers: dict[Key, int] = {}
         """When the timers that were set here are due, in milliseconds since 1970."""
         self._states: OrderedDict[Key, State] = OrderedDict()
@@ -72,6 +75,7 @@ class Workplace:
         except (ProtocolError, IndexError):
             run = f"{lane}-rejected"
         logger.error("mail %s is a dead letter: %s: %s", subject, code, reason)
+        metrics.mail_rejected(self.profile.agent, code)
         letter = MailRejected(
             at_ms=int(time.time() * 1000),
             by=self.replica,
