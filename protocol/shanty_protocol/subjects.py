@@ -7,7 +7,7 @@
     shanty.memory.<scope>.<agent>.version.<path>.<n>                 version n of a document that outlives runs
     shanty.memory.<scope>.operators.release.<path>.<n>               a person let that version out of quarantine
     shanty.feed.<lane>.<to>.<run>.<thread>.<agent>.<n>               a stored entry, sent again for observers
-    shanty.live.<run>.<thread>                                       what happens right now; lossy on purpose
+    shanty.live.<run>.<thread>.<agent>                               what happens right now; lossy on purpose
 
 <agent> is the author. A path is written in base32, so that any path fits one token.
 `parse` accepts exactly what `subject` builds.
@@ -135,10 +135,12 @@ class ReleaseAddress(msgspec.Struct, frozen=True):
 class LiveAddress(msgspec.Struct, frozen=True):
     run: str
     thread: str
+    agent: str
 
     @property
     def subject(self) -> str:
-        return f"shanty.live.{checked_run(self.run)}.{checked('thread', self.thread)}"
+        thread = f"{checked_run(self.run)}.{checked('thread', self.thread)}"
+        return f"shanty.live.{thread}.{checked('agent', self.agent)}"
 
 
 Address = EntryAddress | TimerAddress | FileAddress | ChunkAddress | DocumentAddress | ReleaseAddress | LiveAddress
@@ -157,8 +159,8 @@ def parse(subject: str) -> Address:
             address = DocumentAddress(scope, agent, path_of(token), _number(version))
         case ["shanty", "memory", scope, _, "release", token, version]:
             address = ReleaseAddress(scope, path_of(token), _number(version))
-        case ["shanty", "live", run, thread]:
-            address = LiveAddress(run, thread)
+        case ["shanty", "live", run, thread, agent]:
+            address = LiveAddress(run, thread, agent)
         case ["shanty", _, to, run, thread, agent, n]:
             address = EntryAddress(to, run, thread, agent, _number(n))
         case _:

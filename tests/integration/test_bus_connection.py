@@ -10,7 +10,7 @@ import pytest
 
 from shanty_protocol import EntryAddress, MessageSent
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, create_layout
-from shanty_runtime.bus.connection import Connection, Incoming
+from shanty_runtime.bus.connection import Incoming
 from shanty_runtime.errors import BusRefused, BusUnavailable, ConfigError, PayloadTooLarge, PermissionDenied
 from shanty_runtime.testing import AGENTS, bus_settings, nats_bus, nats_server, until
 
@@ -231,16 +231,6 @@ async def test_more_than_the_buffer_takes_waits_for_the_server_and_can_be_cancel
     assert bus.connection._client.pending_data_size < 20 * 2**20
     server.thaw()
     await bus.connection.request("$JS.API.INFO")
-
-
-async def test_a_key_file_without_its_library_is_a_configuration_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    seed = tmp_path / "seed"
-    seed.write_text("SU")
-    with pytest.raises(ConfigError, match="nkeys"):
-        await Connection(BusSettings(nkey_seed_file=str(seed))).open()
 
 
 async def test_a_key_file_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> None:

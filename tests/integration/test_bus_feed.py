@@ -148,7 +148,7 @@ async def test_a_hearer_that_does_not_read_misses_the_oldest(bus: Bus, watcher: 
 
 
 async def test_live_events_reach_whoever_follows_the_run(bus: Bus, watcher: Bus) -> None:
-    address, event = LiveAddress(RUN, "0-1"), TextStreamed(agent="alpha", text="Once", offset=0)
+    address, event = LiveAddress(RUN, "0-1", "alpha"), TextStreamed(agent="alpha", text="Once", offset=0)
     follower = watcher.live.follow(RUN)
     hearing = asyncio.create_task(anext(follower))
     while not hearing.done():  # published until it is heard: nobody tells when the follower listens
@@ -161,4 +161,4 @@ async def test_live_events_reach_whoever_follows_the_run(bus: Bus, watcher: Bus)
 async def test_a_live_event_during_an_outage_is_dropped_without_an_error(bus: Bus, server: EmbeddedServer) -> None:
     await server.kill9()
     await until(lambda: not bus.connected)
-    await bus.live.publish(LiveAddress(RUN, "0"), TextStreamed(agent="alpha", text="x", offset=0))
+    await bus.live.publish(LiveAddress(RUN, "0", "alpha"), TextStreamed(agent="alpha", text="x", offset=0))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from shanty_protocol import EntryAddress, ModelReplied, ProtocolError
 from shanty_runtime.bus import Bus, EmbeddedServer, JournalPart, create_layout
 from shanty_runtime.bus.jetstream import publish
 from shanty_runtime.errors import PayloadTooLarge
-from shanty_runtime.testing import AGENTS, EmbeddedCluster, nats_bus
+from shanty_runtime.testing import AGENTS, EmbeddedCluster, bus_settings, nats_bus
 
 RUN = "0-run"
 
@@ -77,6 +78,22 @@ async def test_next_seq_skips_nothing_that_was_stored_out_of_order(bus: Bus) -> 
     assert places_of(rest) == [3, 4, 5]
     assert rest.next_seq == 7
     assert await bus.journals.read(RUN, "0", "lead", from_n=6, from_seq=7) == JournalPart((), 7)
+
+
+async def test_read_place_by_place_a_journal_is_the_same(bus: Bus, server: EmbeddedServer) -> None:
+    confined = msgspec.structs.replace(bus_settings(server), zone="agent")
+    taken = [n for n in range(150) if n not in (99, 120)]
+    await asyncio.gather(
+        *(bus.journals.append(place(n, "alpha" if n % 7 == 0 else "log"), said(str(n))) for n in taken)
+    )
+    async with Bus(confined) as other:
+        for from_n in (0, 1, 4, 12, 60, 98, 99, 100, 119, 149, 150):
+            mine = await bus.journals.read(RUN, "0", "lead", from_n=from_n)
+            theirs = await other.journals.read(RUN, "0", "lead", from_n=from_n)
+            assert theirs.entries == mine.entries
+            assert theirs.next_seq == max((stored.seq + 1 for stored in theirs.entries), default=1)
+        refused = await other.journals.append(place(7), said("too late"))
+        assert not refused.ours and refused.stored.address == place(7, "alpha")
 
 
 async def test_a_long_journal_is_read_whole(bus: Bus) -> None:

@@ -218,6 +218,71 @@ async def init_bus(
     return await init_bus(found, team, _split(agents), _split(lanes), replicas, options.out())
 
 
+@app.command(name="team-values")
+async def team_values(team: Path, /, *, options: Options = Options()) -> int:
+    """Print a team's folder as values of the Helm chart.
+
+    Parameters
+    ----------
+    team
+        The team's folder.
+    """
+    from shanty_cli.team_values import team_values
+
+    return team_values(team, options.out())
+
+
+@app.command(name="bus-auth")
+def bus_auth(
+    team: Path,
+    /,
+    *,
+    out: Path,
+    format: Literal["conf", "jwt"] | None = None,
+    lanes: str = "",
+    rotate: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    revoke: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    expires_in: str = "",
+    options: Options = Options(),
+) -> int:
+    """Write accounts and keys, so that each agent of a team logs in to the bus as itself and can do nothing else.
+
+    Doing it again keeps every key. It talks to no server: it says what to reload, and who gets which file.
+
+    Parameters
+    ----------
+    team
+        The team's folder.
+    out
+        Folder for the server's configuration and for the secrets of those who log in, each in a file of its own.
+    format
+        `conf`: accounts and public keys in the server's configuration. `jwt`: an operator, its accounts and
+        credentials files. Left out: what is in the folder, else conf.
+    lanes
+        Numbers of the lanes, separated by commas. Left out: those of the last time, else 0.
+    rotate
+        Gives this user a new key; the old one is refused after a reload. May be given several times.
+    revoke
+        Lets this user in no more, until --rotate. May be given several times.
+    expires_in
+        How long credentials last (jwt only), such as 12h or 90d, or never. They are renewed when this is run in the
+        second half of that time. Left out: as the last time, else never.
+    """
+    from shanty_cli.bus_auth import Order, bus_auth
+    from shanty_runtime.team import load_team
+
+    order = Order(
+        team=load_team(team),
+        folder=out,
+        form=format,
+        lanes=_split(lanes),
+        rotate=rotate,
+        revoke=revoke,
+        expires_in=expires_in,
+    )
+    return bus_auth(order, options.out())
+
+
 @app.command
 async def doctor(*, team: Path | None = None, options: Options = Options()) -> int:
     """Look for what is wrong: the server, its settings, what is stored on it, and who is up.

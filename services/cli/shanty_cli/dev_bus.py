@@ -24,6 +24,8 @@ import msgspec
 
 from shanty_cli.exits import NotRunning
 from shanty_protocol import AgentCard
+from shanty_protocol.ids import OPERATORS
+from shanty_protocol.zones import inbox_of
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer
 from shanty_runtime.config import Settings, read_settings
 
@@ -132,8 +134,11 @@ def settings_with(nats_url: str) -> Settings:
     return msgspec.structs.replace(settings, nats_url=nats_url) if nats_url else settings
 
 
-def bus_settings(found: Found) -> BusSettings:
-    """How this program logs in. What is set for another server is of no use on one of our own."""
+def bus_settings(found: Found, principal: str = OPERATORS) -> BusSettings:
+    """How this program logs in: as operators, unless it makes streams. Without logins it makes no difference.
+
+    What is set for another server is of no use on one of our own.
+    """
     if found.ours:
         return BusSettings(url=found.nats_url, name="cli")
     settings = settings_with(found.nats_url)
@@ -143,9 +148,14 @@ def bus_settings(found: Found) -> BusSettings:
         user=settings.nats_user,
         password=settings.nats_password,
         token=settings.nats_token,
+        token_file=settings.nats_token_file,
         creds=settings.nats_creds,
         nkey_seed_file=settings.nats_nkey_seed,
-        inbox_prefix=settings.nats_inbox_prefix,
+        tls_ca=settings.nats_tls_ca,
+        tls_cert=settings.nats_tls_cert,
+        tls_key=settings.nats_tls_key,
+        tls_first=settings.nats_tls_first,
+        inbox_prefix=settings.nats_inbox_prefix or inbox_of(principal),
         lease_s=settings.lease_s,
     )
 

@@ -49,13 +49,8 @@ async def examine(found: Found | None, team: Team | None, lanes: tuple[str, ...]
     bus = Bus(bus_settings(found))
     try:
         await bus.start()
-    except BusError as error:
-        yield Check(
-            name="nats",
-            state="bad",
-            found=str(error),
-            mend="start nats-server there, or name another with --nats-url or SHANTY_NATS_URL",
-        )
+    except (BusError, ConfigError) as error:
+        yield Check(name="nats", state="bad", found=str(error), mend=_way_in(error))
         return
     try:
         yield Check(name="nats", state="ok", found=f"connected to {found.nats_url}")
@@ -63,6 +58,15 @@ async def examine(found: Found | None, team: Team | None, lanes: tuple[str, ...]
             yield check
     finally:
         await bus.stop()
+
+
+def _way_in(error: BusError | ConfigError) -> str:
+    if isinstance(error, BusUnavailable):
+        return "start nats-server there, or name another with --nats-url or SHANTY_NATS_URL"
+    return (
+        "`shanty bus-auth` writes keys; SHANTY_NATS_CREDS, SHANTY_NATS_NKEY_SEED or SHANTY_NATS_TOKEN_FILE name "
+        "yours, SHANTY_NATS_TLS_CA, _CERT and _KEY what TLS needs"
+    )
 
 
 async def _examine_bus(bus: Bus, found: Found, team: Team | None, lanes: tuple[str, ...]) -> AsyncIterator[Check]:

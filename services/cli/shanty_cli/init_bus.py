@@ -9,6 +9,7 @@ from pathlib import Path
 from shanty_cli.dev_bus import Found, bus_settings
 from shanty_cli.exits import DONE, UsageError
 from shanty_cli.output import Output
+from shanty_protocol.zones import INSTALLER
 from shanty_runtime.bus import Bus, create_layout
 from shanty_runtime.config import read_settings
 from shanty_runtime.team import load_team
@@ -22,7 +23,7 @@ async def init_bus(
         raise UsageError("nobody would have a queue: name the agents with --team FOLDER or --agents a,b")
     if not lanes:
         raise UsageError("--lanes names no lane; the first is 0")
-    async with Bus(bus_settings(found)) as bus:
+    async with Bus(bus_settings(found, INSTALLER)) as bus:
         # A wait that nobody has named stays what it is on a bus that has one.
         ack_wait_s = read_settings().lease_s if "SHANTY_LEASE_S" in os.environ else None
         changes = await create_layout(bus, lanes=lanes, agents=names, num_replicas=replicas, ack_wait_s=ack_wait_s)

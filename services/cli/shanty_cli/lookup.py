@@ -30,19 +30,25 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     goal: str
 
 
-async def run_ids(bus: Bus, lanes: tuple[str, ...]) -> list[str]:
-    """Every run whose lead has begun, oldest first, and at most the newest MOST_RUNS_LOOKED_AT of them."""
-    found: dict[str, None] = {}
+async def run_ids(bus: Bus, lanes: tuple[str, ...]) -> dict[str, set[str]]:
+    """Runs that somebody has begun as a lead does, oldest first, and who; at most the newest MOST_RUNS_LOOKED_AT."""
+    found: dict[str, set[str]] = {}
     for lane in lanes:
         async with answering("the list of runs"):
             async for stored in bus.journals.first_entries(lane):
-                found[stored.address.run] = None
-    return list(found)[-MOST_RUNS_LOOKED_AT:]
+                found.setdefault(stored.address.run, set()).add(stored.address.agent)
+    return dict(list(found.items())[-MOST_RUNS_LOOKED_AT:])
 
 
 async def newest_runs(bus: Bus, lanes: tuple[str, ...], limit: int) -> list[RunLine]:
-    """The newest first."""
-    lines = [line_of(await view_of(bus, run)) for run in (await run_ids(bus, lanes))[-limit:]]
+    """The newest first. A run counts once the agent that was asked for it has begun: anybody may write the rest."""
+    lines: list[RunLine] = []
+    for run, begun_by in reversed((await run_ids(bus, lanes)).items()):
+        if len(lines) == limit:
+            break
+        view = await view_of(bus, run)
+        if view.lead in begun_by:
+            lines.append(line_of(view))
     return sorted(lines, key=lambda line: line.started_at_ms, reverse=True)
 
 
@@ -72,7 +78,7 @@ async def known_run(bus: Bus, run: str, lanes: tuple[str, ...]) -> str:
         async with answering(f"run {run}"):
             async for _ in bus.journals.run_entries(run):
                 return run
-    there = await run_ids(bus, lanes)
+    there = list(await run_ids(bus, lanes))
     near = difflib.get_close_matches(run, there, n=3, cutoff=0.4) or there[-3:]
     said = f"; near to it: {', '.join(near)}" if near else "; there is no run at all"
     raise UsageError(f"there is no run {one_line(run, 60)}{said}")

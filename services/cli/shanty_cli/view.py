@@ -35,7 +35,7 @@ from shanty_protocol import (
     ToolReturned,
     Usage,
 )
-from shanty_protocol.ids import ROOT_THREAD, depth, is_agent_thread
+from shanty_protocol.ids import ROOT_THREAD, depth, is_agent_thread, parent_thread
 
 ThreadStatus = Literal["sent", "working", "waiting"] | Status
 RunStatus = Literal["running", "completed", "partial", "failed", "cancelled"]
@@ -141,6 +141,8 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
     if not is_agent_thread(address.thread):
         return _from_outside(view, address, entry)
     thread = _thread(view, address.thread, address.agent)
+    if thread.agent != address.agent:
+        return ()  # the server vouches for the author of an entry, and for nothing else that its subject says
     _note_writer(thread, entry)
     match entry:
         case ThreadOpened():
@@ -175,7 +177,7 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
 def note(view: RunView, address: LiveAddress, event: LiveEvent) -> None:
     """Take in what a thread does right now."""
     thread = view.threads.get(address.thread)
-    if thread is None or thread.over or not isinstance(event, StepStarted):
+    if thread is None or thread.agent != address.agent or thread.over or not isinstance(event, StepStarted):
         return
     thread.status = "working"
     thread.doing = "thinks" if event.step == "model" else one_line(event.name, 60)
@@ -209,12 +211,13 @@ def _from_outside(view: RunView, address: EntryAddress, entry: Entry) -> tuple[H
         case DelegationSent() if entry.to_thread == ROOT_THREAD and not view.lead:
             view.goal, view.lead = entry.brief.objective, address.to
             view.asker, view.started_at_ms = (address.agent, address.thread), entry.at_ms
+            view.threads.pop(ROOT_THREAD, None)
             lead = _thread(view, ROOT_THREAD, address.to)
             lead.started_at_ms = entry.at_ms
             return (_happening(lead, entry, "started", one_line(entry.brief.objective)),)
-        case MessageSent() if (receiver := view.threads.get(entry.to_thread)) is not None:
-            if entry.to_thread == ROOT_THREAD:
-                view.outcome, view.ended_at_ms = None, 0
+        case MessageSent() if entry.to_thread == ROOT_THREAD and view.asker == (address.agent, address.thread):
+            receiver = view.threads[ROOT_THREAD]
+            view.outcome, view.ended_at_ms = None, 0
             _asked_again(receiver)
             return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)
         case MailRejected():
@@ -263,8 +266,10 @@ def _tool_returned(thread: ThreadView, entry: ToolReturned) -> tuple[Happening, 
 
 
 def _delegated(view: RunView, address: EntryAddress, entry: DelegationSent) -> tuple[Happening, ...]:
-    if not is_agent_thread(entry.to_thread):
+    if not is_agent_thread(entry.to_thread) or parent_thread(entry.to_thread) != address.thread:
         return ()  # no agent's engine writes that
+    if (known := view.threads.get(entry.to_thread)) is not None and known.agent != address.to:
+        del view.threads[entry.to_thread]  # somebody wrote there before it was opened for another
     child = _thread(view, entry.to_thread, address.to)
     child.label = one_line(entry.brief.label or entry.brief.objective, 80)
     child.started_at_ms = entry.at_ms
@@ -279,7 +284,7 @@ def _message_sent(
         thread.progress = one_line(f"{share}{entry.text}")
         return (_happening(thread, entry, "progress", thread.progress),)
     receiver = view.threads.get(entry.to_thread)
-    if receiver is None:
+    if receiver is None or parent_thread(entry.to_thread) != address.thread:
         return ()
     _asked_again(receiver)
     return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)

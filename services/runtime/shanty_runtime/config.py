@@ -24,11 +24,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_user: str = ""
     nats_password: str = ""
     nats_token: str = ""
+    nats_token_file: str = ""
+    """Path of a file with a token, read anew at every connect: a projected token of Kubernetes is renewed there."""
     nats_creds: str = ""
-    """Path of a credentials file."""
+    """Path of a credentials file, read anew at every connect."""
     nats_nkey_seed: str = ""
-    """Path of a file with an nkey seed."""
-    nats_inbox_prefix: str = "_INBOX"
+    """Path of a file with an nkey seed, read anew at every connect."""
+    nats_tls_ca: str = ""
+    """Path of the certificates the server's is signed by; with it, or with a tls:// address, a server without TLS is
+    refused."""
+    nats_tls_cert: str = ""
+    """Path of our own certificate, for a server that asks for one."""
+    nats_tls_key: str = ""
+    """Path of that certificate's private key."""
+    nats_tls_first: bool = False
+    """For a server that has `handshake_first` in its configuration."""
+    nats_inbox_prefix: str = ""
+    """Where answers arrive; `_INBOX_` and the agent's name where it is not set."""
+    nats_zone: Literal["control", "agent"] = "control"
+    """`agent`: this service logs into an account of its own, where only what belongs to its agent can be reached."""
     nats_monitor_url: str = ""
     """The server's monitoring address: lets a service verify that an ack means the disk."""
     durability: Literal["required", "relaxed"] = "relaxed"
@@ -56,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a thread stays with a worker that has gone silent."""
     concurrency: int = 32
     """Threads worked on at once by this process."""
+    start_wait_s: float = 0.0
+    """How long a service that starts waits for a bus that is not there, or not set up, yet."""
     drain_s: float = 25.0
     """How long a step may go on after SIGTERM."""
 
@@ -66,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """For /healthz/live, /healthz/ready and /metrics; 0 takes a free port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
+    capture_content: Literal["off", "spans"] = "off"
+    """`spans` puts what models and tools are told and say into their spans, without secrets and cut to a size."""
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -92,7 +110,7 @@ def _out_of_range(name: str, value: Any) -> str:
     variable = PREFIX + name.upper()
     if name in ("lease_s", "concurrency") and value < 1:
         return f"{variable} is {value}, and must be 1 or more"
-    if name in ("drain_s", "rehearsal_pace_s", "http_port") and value < 0:
+    if name in ("start_wait_s", "drain_s", "rehearsal_pace_s", "http_port") and value < 0:
         return f"{variable} is {value}, and must not be negative"
     if name == "egress_private" and not all(
         re.fullmatch(r"[^\s:/]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}", each) for each in value if each

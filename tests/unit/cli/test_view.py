@@ -62,7 +62,7 @@ def test_a_lead_that_waits_is_shown_waiting_until_it_takes_its_next_turn(script:
     lead = script.view.threads["0"]
     waiting = lead.status
     event = StepStarted(agent="lead", replica="lead-1", step="model", name="m", at_ms=1)
-    note(script.view, LiveAddress("0-r", "0"), event)
+    note(script.view, LiveAddress("0-r", "0", "lead"), event)
 
     assert (waiting, lead.status, lead.doing) == ("waiting", "working", "thinks")
 
@@ -167,17 +167,47 @@ def test_live_events_change_nothing_that_is_over_or_unknown(script: Script) -> N
     script.end(Outcome(status="ok"))
     before = msgspec.json.encode(script.view)
     step = StepStarted(agent="lead", replica="lead-1", step="tool", name="mine", at_ms=1)
-    note(script.view, LiveAddress("0-r", "0"), step)
-    note(script.view, LiveAddress("0-r", "0-7"), step)
-    note(script.view, LiveAddress("0-r", "0"), TextStreamed(agent="lead", text="hm", offset=0))
+    note(script.view, LiveAddress("0-r", "0", "lead"), step)
+    note(script.view, LiveAddress("0-r", "0-7", "alpha"), step)
+    note(script.view, LiveAddress("0-r", "0", "lead"), TextStreamed(agent="lead", text="hm", offset=0))
 
     assert msgspec.json.encode(script.view) == before
 
 
+def test_nobody_changes_what_is_shown_of_a_thread_by_writing_into_it_under_another_name(script: Script) -> None:
+    script.start()
+    script.delegate("0-1", "logs")
+    script.open("0-1", "logs")
+    before = msgspec.json.encode(script.view.threads)
+    script.open("0", "logs")
+    script.reply("0", "logs", Outcome(status="ok", summary="forged"), to=("cli", "request-1"))
+    script.reply("0-1", "metrics", Outcome(status="failed"), to=("lead", "0"))
+    script.delegate("0-2", "metrics", by="logs")
+    script.write("request-2", "logs", MessageSent(at_ms=1, to_thread="0", purpose="follow_up", text="again"), "lead")
+    note(script.view, LiveAddress("0-r", "0", "logs"), step_of("logs"))
+
+    assert msgspec.json.encode(script.view.threads) == before
+    assert script.view.outcome is None
+
+
+def test_who_wrote_into_a_thread_before_it_was_opened_is_forgotten_once_it_is(script: Script) -> None:
+    script.open("0", "logs")
+    script.open("0-1", "metrics")
+    script.start()
+    script.delegate("0-1", "logs")
+
+    assert {thread.thread: thread.agent for thread in script.view.in_order} == {"0": "lead", "0-1": "logs"}
+    assert [thread.replicas for thread in script.view.in_order] == [["lead-1"], []]
+
+
+def step_of(agent: str) -> StepStarted:
+    return StepStarted(agent=agent, replica=f"{agent}-1", step="tool", name="pay", at_ms=1)
+
+
 def test_threads_are_in_the_order_of_the_tree_and_not_of_the_alphabet(script: Script) -> None:
     script.start()
-    for thread in ("0-10", "0-2", "0-2-1"):
-        script.delegate(thread, "logs")
+    for thread, by in (("0-10", "lead"), ("0-2", "lead"), ("0-2-1", "logs")):
+        script.delegate(thread, "logs", by=by)
 
     assert [thread.thread for thread in script.view.in_order] == ["0", "0-2", "0-2-1", "0-10"]
 

@@ -40,7 +40,7 @@ addresses: st.SearchStrategy[Address] = st.one_of(
     st.builds(ChunkAddress, runs, identities, digests, numbers),
     st.builds(DocumentAddress, identities, identities, paths, numbers),
     st.builds(ReleaseAddress, identities, paths, numbers),
-    st.builds(LiveAddress, runs, identities),
+    st.builds(LiveAddress, runs, identities, identities),
 )
 
 EXAMPLES: dict[str, Address] = {
@@ -52,7 +52,7 @@ EXAMPLES: dict[str, Address] = {
     f"shanty.file.0.0-7f3a.logs.chunk.{'0f' * 32}.7": ChunkAddress("0-7f3a", "logs", "0f" * 32, 7),
     "shanty.memory.incident.logs.version.nvsw23zonvsa.3": DocumentAddress("incident", "logs", "memo.md", 3),
     "shanty.memory.incident.operators.release.nvsw23zonvsa.3": ReleaseAddress("incident", "memo.md", 3),
-    "shanty.live.0-7f3a.0-3": LiveAddress("0-7f3a", "0-3"),
+    "shanty.live.0-7f3a.0-3.logs": LiveAddress("0-7f3a", "0-3", "logs"),
 }
 
 
@@ -222,7 +222,7 @@ def test_what_is_no_id_has_no_subject(wrong: str) -> None:
         lambda: DocumentAddress(wrong, "lead", "a", 1).guard,
         lambda: ReleaseAddress(wrong, "a", 1).subject,
         lambda: subjects.memory_filter(wrong),
-        lambda: LiveAddress("0-r", wrong).subject,
+        lambda: LiveAddress("0-r", "0", wrong).subject,
         lambda: subjects.mail_filter("0", wrong),
         lambda: subjects.mail_filter(wrong, "logs"),
         lambda: subjects.mail_feed(wrong, "logs"),
@@ -288,7 +288,7 @@ def test_other_subjects_are_found_by_their_filters() -> None:
         assert not matches(subjects.memory_filter("u"), fact.subject)
     assert matches(subjects.timer_filter("0", "lead"), TimerAddress("due", "lead", "0-r", "0", "due").subject)
     assert not matches(subjects.timer_filter("0", "lead"), TimerAddress("set", "lead", "0-r", "0", "due").subject)
-    assert matches(subjects.run_live("0-r"), LiveAddress("0-r", "0-1").subject)
+    assert matches(subjects.run_live("0-r"), LiveAddress("0-r", "0-1", "logs").subject)
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -307,8 +307,8 @@ def matches(pattern: str, subject: str) -> bool:
         "shanty.feed.feed.0.logs.0-r.0.lead.0",
         "shanty.feed.0.logs.0-r.0.lead.00",
         "shanty.feed.1.logs.0-r.0.lead.0",
-        "shanty.live.0-r.0",
-        "shanty.feed.live.0-r.0",
+        "shanty.live.0-r.0.lead",
+        "shanty.feed.live.0-r.0.lead",
         "shanty.timer.0.due.lead.0-r.0.due",
         "shanty.feed.timer.0.due.lead.0-r.0.due",
         "shanty.feed.",

@@ -4,6 +4,7 @@ import pytest
 
 from shanty_runtime.config import read_settings
 from shanty_runtime.errors import ConfigError
+from shanty_runtime.service import bus_settings
 
 
 def test_every_setting_has_a_default_and_each_process_a_name_of_its_own() -> None:
@@ -17,6 +18,13 @@ def test_settings_are_read_by_their_names_in_capitals() -> None:
     assert (settings.lease_s, settings.lanes, settings.rehearsal_pace_s) == (3, ("0", "1"), 0.5)
 
 
+def test_an_agent_hears_its_answers_under_its_own_name_unless_it_is_told_otherwise() -> None:
+    named = bus_settings(read_settings({"SHANTY_NATS_ZONE": "agent"}), "logs")
+    told = bus_settings(read_settings({"SHANTY_NATS_INBOX_PREFIX": "_INBOX.somewhere"}), "logs")
+    assert (named.inbox_prefix, named.zone) == ("_INBOX_logs", "agent")
+    assert (told.inbox_prefix, told.zone) == ("_INBOX.somewhere", "control")
+
+
 def test_everything_that_is_wrong_is_named_at_once() -> None:
     wrong = {
         "SHANTY_LEASE_S": "soon",
@@ -24,6 +32,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "SHANTY_LANES": "a",
         "SHANTY_LOG_FORMAT": "xml",
         "SHANTY_CONCURRENCY": "0",
+        "SHANTY_NATS_ZONE": "lead",
     }
     with pytest.raises(ConfigError) as raised:
         read_settings(wrong)

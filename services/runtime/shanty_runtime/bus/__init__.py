@@ -1,12 +1,14 @@
 """Everything that knows NATS. What stands here is the whole of it for the rest of the runtime.
 
 connection   one hardened connection                 jetstream   requests to JetStream, and what they answer
+login        credentials, tokens, certificates       nkeys       key pairs of NATS
 journals     entries, written once and read back     pull        an agent's mail and timers, kept while worked on
 leases       who works on which thread               timers      messages that come later
 files        workspace files and their contents      memory      documents that outlive runs
 feed         entries as they are stored              live        what happens right now, not kept
-roster       which agents are up                     server      a nats-server of our own
+roster       which agents are up                     queues      how much waits for each agent, and how long
 layout       streams, buckets, consumers             durability  whether an ack means "on the disk"
+server       a nats-server of our own
 """
 
 from shanty_runtime.bus.bus import Bus
@@ -20,6 +22,7 @@ from shanty_runtime.bus.leases import Busy, Lease, Leases
 from shanty_runtime.bus.live import Live
 from shanty_runtime.bus.memory import Documents
 from shanty_runtime.bus.pull import Delivery, Pull
+from shanty_runtime.bus.queues import watch_queues
 from shanty_runtime.bus.roster import Roster
 from shanty_runtime.bus.server import EmbeddedServer
 from shanty_runtime.bus.settings import BusSettings
@@ -50,4 +53,5 @@ __all__ = [
     "check_layout",
     "create_layout",
     "durability",
+    "watch_queues",
 ]

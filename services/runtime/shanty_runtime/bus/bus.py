@@ -40,6 +40,11 @@ class Bus:
     def connected(self) -> bool:
         return self.connection.connected
 
+    @property
+    def server_address(self) -> tuple[str, int] | None:
+        """Host and port of the server this is connected to, or was."""
+        return self.connection.server_address
+
     async def start(self) -> None:
         await self.connection.open()
 

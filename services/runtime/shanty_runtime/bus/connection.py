@@ -5,6 +5,8 @@ nats-py reads and writes the protocol; what a service has to rely on is put righ
 * a request that is in flight when the connection breaks fails at once, as BusUnavailable
 * a write the account may not make raises PermissionDenied at once; the server only sends an error of its own
 * an error the server sends never closes the client for good: it connects again, for ever, with jitter
+* a login that is refused is told at once at the start; later it is tried again, with what is on the disk by then
+* TLS that was asked for is never left out because the server does not offer it
 * a flush that times out does not end the read loop (nats-py 2.16 sets a result on a cancelled future), and a flush
   covers what was sent before it
 * nothing of nats-py is raised to the outside
@@ -17,13 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import math
 import random
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import nats.errors
@@ -31,6 +32,7 @@ from nats.aio.client import PING_PROTO, Client, Server
 
 from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.login import Login, check_files, described, expired, read_login, tls_context, wants_tls
 from shanty_runtime.bus.settings import BusSettings
 from shanty_runtime.errors import (
     BusError,
@@ -40,14 +42,19 @@ from shanty_runtime.errors import (
     ConfigError,
     PayloadTooLarge,
     PermissionDenied,
+    ShantyError,
 )
+from shanty_runtime.telemetry import metrics
 
 logger = logging.getLogger("shanty.bus")
 
+DEFAULT_PORT = 4222
 PING_INTERVAL_S = 10
 PINGS_OUTSTANDING = 2
 RECONNECT_FIRST_S = 0.05
 RECONNECT_MOST_S = 2.0
+RECONNECT_REFUSED_MOST_S = 10.0
+"""Longest pause of somebody who is not let in: new credentials are put on the disk by hand, or by an operator."""
 MAX_WAITING_BYTES = 8 * 2**20
 """Most that is kept for the server while it is slow or away."""
 
@@ -61,6 +68,8 @@ _NOT_IN_A_SUBJECT = re.compile(r"\s")
 # nats-py lower-cases what the server says, so subjects are compared in lower case.
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 _LOGIN_REFUSED = re.compile("authoriz|authentic")
+_CERTIFICATE_ALERT = re.compile("ALERT_(CERTIFICATE_[A-Z]+|[A-Z]+_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)$")
+_USERINFO = re.compile(r"(?:(?<=://)|(?<=,)|^)[^@/,]*@")
 
 T = TypeVar("T")
 
@@ -92,7 +101,8 @@ class Connection:
         self._answers = ""
         self._denial_watchers: dict[str, Callable[[PermissionDenied], None]] = {}
         self._denied_subscriptions: set[str] = set()
-        self._login_refused: asyncio.Future[str] | None = None
+        self._not_let_in: asyncio.Future[ShantyError] | None = None
+        self._refused = False
         self._last_error = ""
         self._available = asyncio.Event()
 
@@ -101,12 +111,13 @@ class Connection:
     async def open(self) -> None:
         if self._client.opened and not self._client.closing:
             return
-        _check_key_files(self.settings)
+        check_files(self.settings)
         self._client = _Client(self)
         self._client.opened = True
-        self._login_refused = asyncio.get_running_loop().create_future()
+        self._refused = False
+        self._not_let_in = asyncio.get_running_loop().create_future()
         connecting = asyncio.create_task(self._connect())
-        waiting: set[asyncio.Future[Any]] = {connecting, self._login_refused}
+        waiting: set[asyncio.Future[Any]] = {connecting, self._not_let_in}
         try:
             await asyncio.wait(waiting, timeout=self.settings.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
@@ -115,13 +126,14 @@ class Connection:
             self._answers = f"{self.new_inbox()}."
             await self.listen(f"{self._answers}*", self._on_answer)
             self._available.set()
+            metrics.bus_connected(True)
         except BaseException:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
             await self.close()
             raise
         finally:
-            self._login_refused = None
+            self._not_let_in = None
 
     async def close(self) -> None:
         """Write out what is buffered, then hang up. Requests still in flight fail."""
@@ -130,6 +142,7 @@ class Connection:
             return
         client.closing = True
         self._available.set()
+        metrics.bus_connected(False)
         try:
             await self.flush()
         except BusUnavailable:
@@ -146,6 +159,11 @@ class Connection:
     @property
     def server_version(self) -> str:
         return str(self._client._server_info.get("version", ""))
+
+    @property
+    def server_address(self) -> tuple[str, int] | None:
+        url = self._client.connected_url
+        return None if url is None or url.hostname is None else (url.hostname, url.port or DEFAULT_PORT)
 
     @property
     def max_payload(self) -> int:
@@ -180,7 +198,7 @@ class Connection:
         Raises BusUnavailable where nothing more came for `timeout_s`.
         """
         if not self.connected:
-            raise BusUnavailable(f"not connected to {self.settings.url}: {self._last_error or 'trying again'}")
+            raise BusUnavailable(f"not connected to {self._where}: {self._last_error or 'trying again'}")
         self._asked_count += 1
         reply = f"{self._answers}{self._asked_count}"
         asked = self._asked[reply] = _Asked(subject, hear, timeout_s or self.settings.request_timeout_s)
@@ -273,24 +291,30 @@ class Connection:
             asked.take(answer)
 
     def _on_denied(self, verb: str, subject: str) -> None:
-        logger.error("this account may not %s %s", "hear" if verb == "subscription" else "publish", subject)
         if verb == "subscription":
+            logger.warning("this account may not hear %s", subject)
             self._denied_subscriptions.add(subject)
             return
-        for asked in self._asked.values():
-            if asked.subject.lower() == subject:
-                asked.fail(PermissionDenied(f"publishing on {asked.subject}", 0, "this account may not do that"))
-        if watcher := self._denial_watchers.get(subject):
+        asking = [asked for asked in self._asked.values() if asked.subject.lower() == subject]
+        for asked in asking:
+            asked.fail(PermissionDenied(f"publishing on {asked.subject}", 0, "this account may not do that"))
+        watcher = self._denial_watchers.get(subject)
+        if watcher is None and not asking:
+            logger.error("this account may not publish %s", subject)
+        if watcher is not None:
             watcher(PermissionDenied(f"publishing on {subject}", 0, "this account may not do that"))
 
     def _on_disconnect(self) -> None:
         if not self._client.closing:
             self._available.clear()
+            metrics.bus_connected(False)
             logger.warning("connection to NATS lost; trying again")
         self._fail_requests("the connection broke")
 
     def _on_reconnect(self) -> None:
+        self._refused = False
         logger.info("connected to NATS again")
+        metrics.bus_reconnected()
         self._available.set()
         for tell in list(self.on_reconnect):
             tell()
@@ -301,11 +325,48 @@ class Connection:
         if (found := _DENIED.search(said)) is not None:
             self._on_denied(found[1], found[2])
             return
-        if self._login_refused is not None and not self._login_refused.done():
-            if _LOGIN_REFUSED.search(said.lower()):
-                self._login_refused.set_result(said)
+        refusal = self._refusal(error)
+        if self._not_let_in is not None:
+            if refusal is not None and not self._not_let_in.done():
+                self._not_let_in.set_result(refusal)
             return
-        logger.log(logging.DEBUG if isinstance(error, OSError) else logging.WARNING, "NATS: %s", said)
+        if refusal is None:
+            logger.log(logging.DEBUG if isinstance(error, OSError) else logging.WARNING, "NATS: %s", said)
+        elif not self._refused:
+            # Once, and not at every try: what follows is the same until somebody renews the credentials.
+            logger.error("%s; trying again with what is on the disk by then", refusal)
+        self._refused = refusal is not None or self._refused
+
+    def _refusal(self, error: Exception) -> ShantyError | None:
+        """Why one of the two does not want the other; None where it is something that passes."""
+        logging_in = f"logging in to {self._where} with {described(self.settings)}"
+        match error:
+            case _NotLetIn():
+                return ConfigError(str(error))
+            case ssl.SSLCertVerificationError():
+                trusted = self.settings.tls_ca or "what this system trusts; SHANTY_NATS_TLS_CA names others"
+                return ConfigError(
+                    f"the certificate of {self._where} is refused: {error.verify_message.rstrip('.')} "
+                    f"(checked with {trusted})"
+                )
+            case ssl.SSLError() if (alert := _CERTIFICATE_ALERT.search(error.reason or "")) is not None:
+                ours = (
+                    self.settings.tls_cert or "there is none, SHANTY_NATS_TLS_CERT and SHANTY_NATS_TLS_KEY name one"
+                )
+                said = alert[1].lower().replace("_", " ")
+                return PermissionDenied(
+                    f"the TLS handshake with {self._where}", 0, f"{said} (our certificate: {ours})"
+                )
+            case nats.errors.Error() if _LOGIN_REFUSED.search(str(error).lower()):
+                reason = str(error).removeprefix("nats: ").strip("'").lower()
+                return PermissionDenied(logging_in, 0, reason + self._expired())
+            case _:
+                return None
+
+    def _expired(self) -> str:
+        with contextlib.suppress(ConfigError):
+            return "; they have expired" if expired(read_login(self.settings)) else ""
+        return ""
 
     # Details
 
@@ -317,12 +378,10 @@ class Connection:
                 name=settings.name,
                 user=settings.user or None,
                 password=settings.password or None,
-                token=settings.token or None,
-                user_credentials=settings.creds or None,
-                nkeys_seed=settings.nkey_seed_file or None,
+                tls_handshake_first=settings.tls_first,
                 inbox_prefix=settings.inbox_prefix,
                 max_reconnect_attempts=-1,
-                reconnect_to_server_handler=_pick_server,
+                reconnect_to_server_handler=self._pick_server,
                 reconnect_time_wait=RECONNECT_FIRST_S,  # type: ignore[arg-type]  # annotated int, used as seconds
                 connect_timeout=2,
                 ping_interval=PING_INTERVAL_S,
@@ -334,15 +393,27 @@ class Connection:
                 closed_cb=self._client.on_closed,
             )
         except (nats.errors.Error, OSError) as error:
-            raise translated(f"connecting to {settings.url}", error) from error
+            raise translated(f"connecting to {self._where}", error) from error
 
-    def _why_not_connected(self) -> BusError:
-        assert self._login_refused is not None
-        if self._login_refused.done():
-            return PermissionDenied(f"logging in to {self.settings.url}", 0, self._login_refused.result())
+    @property
+    def _where(self) -> str:
+        """The address, without a name and a password that may be in it."""
+        return _USERINFO.sub("", self.settings.url)
+
+    def _why_not_connected(self) -> ShantyError:
+        assert self._not_let_in is not None
+        if self._not_let_in.done():
+            return self._not_let_in.result()
         waited = f"within {self.settings.connect_timeout_s:g} s"
         because = f": {self._last_error}" if self._last_error else ""
-        return BusUnavailable(f"no NATS server answered at {self.settings.url} {waited}{because}")
+        return BusUnavailable(f"no NATS server answered at {self._where} {waited}{because}")
+
+    def _pick_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+        """Any server of the cluster, after a pause that grows with the tries it has had and is jittered."""
+        server = random.choice(servers)
+        most_s = RECONNECT_REFUSED_MOST_S if self._refused else RECONNECT_MOST_S
+        ceiling_s = min(most_s, RECONNECT_FIRST_S * 2 ** min(server.reconnects, 10))
+        return server, random.uniform(RECONNECT_FIRST_S / 5, ceiling_s)
 
     def _fail_requests(self, why: str) -> None:
         for asked in self._asked.values():
@@ -457,6 +528,39 @@ class _Client(Client):
             # Raised any further it would end the read loop, and the connection would be deaf.
             logger.exception("hearing a message on %r failed", subject)
 
+    # What nats-py reads once, or not at all, is read here at every connect.
+
+    async def _connect_to_server(self, s: Any) -> None:
+        self.hang_up()  # nats-py leaves the socket of a login that was refused to the garbage collector
+        await super()._connect_to_server(s)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        settings = self.connection.settings
+        if initial_connection and wants_tls(settings) and not settings.tls_first:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise _NotLetIn(f"{self.connection._where} does not speak TLS, and is not spoken to without it")
+            info["tls_required"] = True  # nats-py would stay in the clear where TLS is only offered
+        await super()._process_info(info, initial_connection=initial_connection)
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        try:
+            return tls_context(self.connection.settings)
+        except ConfigError as error:
+            raise _NotLetIn(str(error)) from error
+
+    def _connect_command(self) -> bytes:
+        try:
+            login: Login = read_login(self.connection.settings)
+        except ConfigError as error:
+            raise _NotLetIn(str(error)) from error
+        self._auth_configured = self._auth_configured or login.key is not None or bool(login.token)
+        self._signature_cb = None if login.key is None else login.sign
+        self._user_jwt_cb = (lambda: bytearray(login.jwt.encode())) if login.jwt else None
+        self._public_nkey = None if login.key is None else login.key.public
+        self.options["token"] = login.token or None
+        return bytes(super()._connect_command())
+
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         # nats-py writes the ping around the commands that are still buffered, so its pong proves nothing about them.
         self._pongs.append(future or asyncio.get_running_loop().create_future())
@@ -506,11 +610,8 @@ class _Client(Client):
             logger.error("the connection to NATS was closed for good")
 
 
-def _pick_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
-    """Any server of the cluster, after a pause that grows with the tries it has had and is jittered."""
-    server = random.choice(servers)
-    ceiling_s = min(RECONNECT_MOST_S, RECONNECT_FIRST_S * 2 ** min(server.reconnects, 10))
-    return server, random.uniform(RECONNECT_FIRST_S / 5, ceiling_s)
+class _NotLetIn(nats.errors.Error):
+    """We do not go in like this. nats-py has to see it as an error of its own, or it would stop trying."""
 
 
 def parse_headers(raw: bytes) -> tuple[int, str, dict[str, str]]:
@@ -550,12 +651,3 @@ def translated(what: str, error: Exception) -> BusError:
             return BusRefused(what, 0, str(error).removeprefix("nats: "))
         case _:
             return BusUnavailable(f"{what}: {str(error).removeprefix('nats: ') or type(error).__name__}")
-
-
-def _check_key_files(settings: BusSettings) -> None:
-    files = [name for name in (settings.creds, settings.nkey_seed_file) if name]
-    for name in files:
-        if not Path(name).is_file():
-            raise ConfigError(f"{name} is not there; it should hold the key to log in to NATS with")
-    if files and importlib.util.find_spec("nkeys") is None:
-        raise ConfigError("logging in with a key or a credentials file needs the Python package nkeys")

@@ -26,6 +26,7 @@ OLDEST_SERVER = (2, 15, 1)
 """Older ones have storage and security faults that were mended since."""
 LOOK_TIMEOUT_S = 2.0
 
+NOBODY_LOOKS = "this account may not ask, and no monitoring address is set (SHANTY_NATS_MONITOR_URL)"
 FIX = "set `jetstream { sync_interval: always }` in the server's configuration"
 
 
@@ -59,6 +60,8 @@ async def durability(bus: Bus, monitor_url: str = "") -> Durability:
     if _numbers(version) < OLDEST_SERVER:
         oldest = ".".join(map(str, OLDEST_SERVER))
         return Durability(verified=False, reason=f"nats-server {version} is older than {oldest}: upgrade it")
+    if not monitor_url and bus.settings.zone == "agent":
+        return Durability(verified=None, reason=NOBODY_LOOKS)
     servers = await (_over_http(monitor_url) if monitor_url else _over_system_account(bus))
     if isinstance(servers, str):
         return Durability(verified=None, reason=servers)
@@ -102,7 +105,7 @@ async def _over_system_account(bus: Bus) -> list[_Varz] | str:
     # Every server of a cluster answers, and nobody says which answer is the last.
     with contextlib.suppress(BusError):
         await bus.connection.converse("$SYS.REQ.SERVER.PING.VARZ", b"", hear, timeout_s=0.5)
-    return found or "this account may not ask, and no monitoring address is set (SHANTY_NATS_MONITOR_URL)"
+    return found or NOBODY_LOOKS
 
 
 def _numbers(version: str) -> tuple[int, ...]:

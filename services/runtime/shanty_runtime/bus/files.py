@@ -23,6 +23,7 @@ from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, RawMessage, Taken
 from shanty_runtime.errors import EditConflict, FileMissing, WorkspaceError
+from shanty_runtime.telemetry import metrics
 
 logger = logging.getLogger("shanty.bus")
 
@@ -124,6 +125,7 @@ class Files:
         )
         standing = as_version(found)
         if standing is not None and standing.key == version.key:
+            metrics.message_stored(place)
             return standing
         newest = await self.latest(run, version.path)
         if newest is None or newest.version < version.version:  # what has the place is not a version
@@ -139,17 +141,20 @@ class Files:
                 if len(under_way) == CHUNKS_IN_FLIGHT:
                     await under_way.popleft()
                 address = ChunkAddress(run, agent, digest, index)
-                under_way.append(asyncio.create_task(self._store_chunk(address.subject, part)))
+                under_way.append(asyncio.create_task(self._store_chunk(address, part)))
                 index += 1
             while under_way:
                 await under_way.popleft()
         finally:
             await _cancel(under_way)
 
-    async def _store_chunk(self, subject: str, part: bytes) -> None:
+    async def _store_chunk(self, address: ChunkAddress, part: bytes) -> None:
+        subject = address.subject
+
         async def attempt() -> None:
             try:
                 await jetstream.publish(self._connection, subject, part, {EXPECT_SEQ: "0"})
+                metrics.message_stored(address)
             except Taken:
                 pass  # the digest is part of the subject, so what is there is the same
 

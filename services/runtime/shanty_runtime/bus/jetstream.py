@@ -95,7 +95,8 @@ async def write_once(
 ) -> RawMessage:
     """Store a message at a place that is taken once, whatever happens in between: what stands there afterwards.
 
-    `guard` is the filter of all subjects the place could be taken under.
+    `guard` is the filter of all subjects the place could be taken under. What stands there is read by direct get
+    alone: a specialist's account may ask for nothing that could show more than this one place.
     """
     expecting = {**headers, EXPECT_SEQ: "0", EXPECT_SEQ_SUBJECT: guard}
 
@@ -103,11 +104,10 @@ async def write_once(
         try:
             seq = await publish(connection, subject, data, expecting)
         except Taken:
-            # What stands under our own subject never changes, so any replica may say so.
-            standing = await get(connection, stream, subject)
-            standing = standing or await get_last_from_leader(connection, stream, guard)
+            # What stands at a place never changes, so any replica may say so.
+            standing = await get(connection, stream, subject) or await get(connection, stream, guard)
             if standing is None:
-                # Refused for a write that was under way and has not been applied yet, or never will be.
+                # Refused for a write that was under way and has not been applied yet, here or at all.
                 raise BusUnavailable(f"what stands at {guard} cannot be read yet") from None
             return standing
         return RawMessage(subject, seq, data, dict(headers))
@@ -119,7 +119,7 @@ async def write_once(
 
 
 async def get(connection: Connection, stream: str, subject: str) -> RawMessage | None:
-    """The newest message with exactly this subject."""
+    """The newest message with this subject, which may have `*` for some of its tokens."""
     return _got(await connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}"))
 
 

@@ -20,6 +20,7 @@ from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, TTL, Taken
 from shanty_runtime.errors import BusError
+from shanty_runtime.telemetry import metrics
 
 logger = logging.getLogger("shanty.bus")
 
@@ -198,6 +199,7 @@ class Leases:
             try:
                 if not await self._extend(lease) and not await self._recover(lease):
                     logger.warning("the lease of %s is lost", lease.key)
+                    metrics.lease_lost(lease.key.partition(".")[0])
                     self._end(lease)
                     lease.lost.set()
             except BusError as error:

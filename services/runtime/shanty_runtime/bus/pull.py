@@ -40,13 +40,24 @@ MAX_REQUESTS_REMEMBERED = 64
 class Delivery:
     """A message that is ours to work on until it is settled: acked, put back, or given up."""
 
-    __slots__ = ("_pull", "copied", "data", "delivered", "headers", "reply", "seq", "settled", "subject")
+    __slots__ = (
+        "_pull",
+        "copied",
+        "data",
+        "delivered",
+        "headers",
+        "reply",
+        "seq",
+        "settled",
+        "stored_at_s",
+        "subject",
+    )
 
     def __init__(self, pull: Pull, message: Incoming) -> None:
         self.subject = message.subject
         self.data = message.data
         self.headers = authored(message.headers)
-        self.delivered, self.seq = _metadata(message.reply)
+        self.delivered, self.seq, self.stored_at_s = _metadata(message.reply)
         self.settled = False
         self.reply = message.reply
         # A message the server wrote as an answer to somebody's request carries these, and only such a one does.
@@ -306,8 +317,11 @@ class Pull:
         return asyncio.get_running_loop().time()
 
 
-def _metadata(reply: str) -> tuple[int, int]:
-    """How often it was delivered, and its sequence: `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<n>.<seq>…`."""
+def _metadata(reply: str) -> tuple[int, int, float]:
+    """How often it was delivered, its sequence, and when it was stored, in seconds since 1970.
+
+    They are in `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<n>.<seq>.<consumer seq>.<nanoseconds>…`.
+    """
     tokens = reply.split(".")
     first = 4 if len(tokens) == 9 else 6
-    return int(tokens[first]), int(tokens[first + 1])
+    return int(tokens[first]), int(tokens[first + 1]), int(tokens[first + 3]) / NANOSECONDS

@@ -50,7 +50,8 @@ class Roster:
         await self.update(card)
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_fresh())
-        if self._advert is None:
+        # Who asks for services does so in the control account, and his question does not get into another one.
+        if self._advert is None and self._connection.settings.zone == "control":
             self._advert = _Advert(self._connection, card)
             await self._advert.start()
 
@@ -61,14 +62,15 @@ class Roster:
 
     async def withdraw(self) -> None:
         card, self._card = self._card, None
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if card is not None:
+            gone = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", TTL: "1s"}
+            try:
+                await jetstream.publish(self._connection, _subject(card), b"", gone)
+            except BusError as error:
+                logger.info("the card of %s vanishes by itself: %s", card.agent, error)
         await self.stop()
-        if card is None:
-            return
-        gone = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", TTL: "1s"}
-        try:
-            await jetstream.publish(self._connection, _subject(card), b"", gone)
-        except BusError as error:
-            logger.info("the card of %s vanishes by itself: %s", card.agent, error)
 
     async def cards(self) -> tuple[AgentCard, ...]:
         """The cards of all replicas that take work, by agent and replica."""

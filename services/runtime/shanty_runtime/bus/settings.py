@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`url` may name several servers, separated by commas. Of the ways to log in, set one or none."""
+    """`url` may name several servers, separated by commas. Of the ways to log in, set one or none.
+
+    Files are read anew at every connect, because keys, tokens and certificates are renewed while we run.
+    """
 
     url: str = "nats://127.0.0.1:4222"
     name: str = "shanty"
@@ -14,11 +19,22 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     password: str = ""
     token: str = ""
+    token_file: str = ""
+    """Path of a file with a token, such as the one Kubernetes projects and renews. For an auth callout."""
     creds: str = ""
     """Path of a credentials file: a user's JWT and its key."""
     nkey_seed_file: str = ""
+    tls_ca: str = ""
+    """Path of the certificates the server's is signed by. Empty: what the system trusts."""
+    tls_cert: str = ""
+    """Path of our own certificate, where the server asks for one; `tls_key` is the path of its private key."""
+    tls_key: str = ""
+    tls_first: bool = False
+    """The handshake comes before anything is said, as with the server's `handshake_first`."""
     inbox_prefix: str = "_INBOX"
     """Where answers arrive. A prefix of one's own keeps other users of the account from reading them."""
+    zone: Literal["control", "agent"] = "control"
+    """Whether we log into the account that holds the streams, or into an agent's own, which reaches only its part."""
     lease_s: int = 10
     """How long a thread stays taken after its worker was last heard of."""
     request_timeout_s: float = 5.0

@@ -13,6 +13,7 @@ from shanty_protocol.codec import encode, message_headers
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.jetstream import TTL
+from shanty_runtime.telemetry import metrics
 
 SCHEDULE = "Nats-Schedule"
 TARGET = "Nats-Schedule-Target"
@@ -36,18 +37,20 @@ class Timers:
             SCHEDULE: f"@at {_rfc3339(at_ms)}",
             TARGET: TimerAddress("due", address.agent, address.run, address.thread, address.id).subject,
         }
-        await self._store(address.subject, encode(timer), scheduled)
+        await self._store(address, encode(timer), scheduled)
 
     async def cancel(self, address: TimerAddress) -> None:
         """Have it not sent. One that was sent already stays sent."""
         assert address.phase == "set", "a timer is cancelled where it was set"
         # A subject of this stream has one message: a plain one takes the place of the scheduled one, then expires.
-        await self._store(address.subject, b"", {TTL: "1s"})
+        await self._store(address, b"", {TTL: "1s"})
 
-    async def _store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
+    async def _store(self, address: TimerAddress, data: bytes, headers: Mapping[str, str]) -> None:
+        subject = address.subject
         await self._connection.persist(
             f"setting {subject}", lambda: jetstream.publish(self._connection, subject, data, headers)
         )
+        metrics.message_stored(address)
 
 
 def _rfc3339(at_ms: int) -> str:
