@@ -46,7 +46,7 @@ incident: $(VENV)/run.stamp ## write a synthetic incident: make incident SEED=7 
 	@$(BIN)/python deploy/teams/incident/evals/generate.py --seed $(SEED) --out $(OUT)
 
 test: $(VENV)/dev.stamp ## run every test
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not slow"
 
 proofs: $(VENV)/dev.stamp ## the slow proofs: more kills, more seeds
 	@$(BIN)/python -m pytest -q -m "slow and not docker and not kubernetes"

@@ -10,7 +10,7 @@ import pytest
 from support.audit import audit
 from support.crew import Crew, crew
 
-SEEDS = range(30)
+SEEDS = [pytest.param(range(8), id="8 seeds"), pytest.param(range(8, 30), id="22 more", marks=pytest.mark.slow)]
 AGENTS = ("lead", "clerk", "counter")
 RUN_S = 1.2
 """About as long as a run takes when nothing is killed: kills fall anywhere in it."""
@@ -42,10 +42,11 @@ async def kill_at_random(running: Crew, agent: str, chance: random.Random) -> No
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("seeds", SEEDS)
 async def test_whoever_is_killed_and_whenever_every_effect_happens_once_and_nothing_finished_is_redone(
-    ledger_crew: Crew,
+    ledger_crew: Crew, seeds: range
 ) -> None:
-    for seed in SEEDS:
+    for seed in seeds:
         chance = random.Random(seed)
         kills = [asyncio.create_task(kill_at_random(ledger_crew, agent, chance)) for agent in AGENTS]
         await run_to_the_end(ledger_crew, f"0-seed-{seed}")
@@ -53,15 +54,16 @@ async def test_whoever_is_killed_and_whenever_every_effect_happens_once_and_noth
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("seeds", SEEDS)
 async def test_a_nats_server_killed_at_any_instant_and_restarted_on_its_store_loses_and_repeats_nothing(
-    ledger_crew: Crew,
+    ledger_crew: Crew, seeds: range
 ) -> None:
     async def kill_server(chance: random.Random) -> None:
         await asyncio.sleep(chance.uniform(0, RUN_S))
         await ledger_crew.server.kill9()
         await ledger_crew.server.start()
 
-    for seed in SEEDS:
+    for seed in seeds:
         killing = asyncio.create_task(kill_server(random.Random(seed)))
         await run_to_the_end(ledger_crew, f"0-seed-{seed}")
         await killing

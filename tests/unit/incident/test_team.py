@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert bytes_below(tmp_path / "a") != bytes_below(tmp_path / "c")
 
 
-@pytest.mark.parametrize("seed", [401, 402])
+@pytest.mark.parametrize("seed", [401, pytest.param(402, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_generated_incident_is_explained(kind: str, seed: int, team: Team, tmp_path: Path) -> None:
     generate(seed, tmp_path, kind, hours=HOURS)
@@ -171,6 +171,7 @@ async def test_lines_around_a_line_are_shown_as_they_stand(team: Team, tmp_path:
     assert found["lines"] == [{"line": n, "text": f"line {n}"} for n in (49, 50, 51)]
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_on_a_long_log() -> None:
     miner = LogMiner("logs/long.log", names=("ledger",))
     size = 0
