@@ -22,7 +22,6 @@ TOOLS = f"{prometheus_name(names.TOOL_DURATION)}_count"
 REJECTED, ENDED = prometheus_name(names.MAIL_REJECTED), prometheus_name(names.ACTIVATIONS)
 ACTIVE = prometheus_name(names.THREADS_ACTIVE)
 QUEUE = prometheus_name(names.QUEUE_MESSAGES)
-LAG = prometheus_name(names.EVENT_LOOP_LAG)
 OLDEST = prometheus_name(names.QUEUE_OLDEST_AGE)
 HISTOGRAM = re.compile(r"_(?:bucket|count|sum)$")
 
@@ -46,15 +45,6 @@ async def at_rest(running: Crew) -> dict[str, str]:
     return shown
 
 
-async def measured_once(running: Crew) -> None:
-    """Each process has measured how late its event loop is: its first figure comes half a second after its start."""
-
-    async def measured() -> bool:
-        return all([LAG in await exposition(each) for each in running.replicas])
-
-    await until(measured, 30, "every event loop was measured")
-
-
 async def play(running: Crew, runs: list[str]) -> None:
     for run in runs:
         await running.start(run, objective=run)
@@ -63,7 +53,6 @@ async def play(running: Crew, runs: list[str]) -> None:
 
 async def grows_no_series(running: Crew, runs: int) -> None:
     """After a few runs, which have all there is to have, further ones add no series and nothing of their own."""
-    await measured_once(running)
     before = {agent: set(samples(text)) for agent, text in (await at_rest(running)).items()}
     further = [f"0-further-{number}" for number in range(runs)]
     for first in range(0, runs, 20):
