@@ -371,3 +371,12 @@ def agent_container(deployment: Manifest) -> Manifest:
     found = containers(deployment["spec"]["template"]["spec"])[0]
     assert found["name"] in ("lead", "specialist")
     return found
+
+
+@pytest.mark.parametrize(("fetched", "exporters"), [(True, {"none"}), (False, {None})])
+def test_metrics_are_fetched_or_sent_and_never_both(fetched: bool, exporters: set[str | None]) -> None:
+    telemetry = {"otlpEndpoint": "http://collector:4318", "podMonitor": {"enabled": fetched}}
+    found = objects_of(merged(value_set("minimal"), {"telemetry": telemetry}))
+    pods = [each["spec"]["template"]["spec"] for each in found if each["kind"] == "Deployment"]
+    variables = [{one["name"]: one.get("value") for one in pod["containers"][0]["env"]} for pod in pods]
+    assert {each.get("OTEL_METRICS_EXPORTER") for each in variables} == exporters

@@ -72,6 +72,11 @@
   value: {{ .root.Values.telemetry.otlpEndpoint | quote }}
 - name: OTEL_RESOURCE_ATTRIBUTES
   value: k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)
+{{- if .root.Values.telemetry.podMonitor.enabled }}
+{{- /* They are fetched; sent as well, they would count twice. */}}
+- name: OTEL_METRICS_EXPORTER
+  value: none
+{{- end }}
 {{- end -}}
 {{- end -}}
 
