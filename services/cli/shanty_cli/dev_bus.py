@@ -25,8 +25,7 @@ import msgspec
 from shanty_cli.exits import NotRunning
 from shanty_protocol import AgentCard
 from shanty_protocol.ids import OPERATORS
-from shanty_protocol.zones import inbox_of
-from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer
+from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, login_of
 from shanty_runtime.config import Settings, read_settings
 
 STORE_MAX_BYTES = 2 * 2**30
@@ -141,23 +140,7 @@ def bus_settings(found: Found, principal: str = OPERATORS) -> BusSettings:
     """
     if found.ours:
         return BusSettings(url=found.nats_url, name="cli")
-    settings = settings_with(found.nats_url)
-    return BusSettings(
-        url=settings.nats_url,
-        name="cli",
-        user=settings.nats_user,
-        password=settings.nats_password,
-        token=settings.nats_token,
-        token_file=settings.nats_token_file,
-        creds=settings.nats_creds,
-        nkey_seed_file=settings.nats_nkey_seed,
-        tls_ca=settings.nats_tls_ca,
-        tls_cert=settings.nats_tls_cert,
-        tls_key=settings.nats_tls_key,
-        tls_first=settings.nats_tls_first,
-        inbox_prefix=settings.nats_inbox_prefix or inbox_of(principal),
-        lease_s=settings.lease_s,
-    )
+    return login_of(principal, settings_with(found.nats_url), name="cli")
 
 
 def existing_bus(nats_url: str, home: Home) -> Found | None:

@@ -16,15 +16,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shanty_protocol import AgentCard
-from shanty_protocol.zones import inbox_of
 from shanty_runtime import telemetry
 from shanty_runtime.agent import Profile
-from shanty_runtime.bus import Bus, BusSettings, check_layout, durability, watch_queues
+from shanty_runtime.bus import Bus, check_layout, durability, login_of, watch_queues
 from shanty_runtime.config import Settings, read_settings
 from shanty_runtime.errors import BusError, BusUnavailable, ConfigError, LayoutDrift, ShantyError, TeamError
 from shanty_runtime.health import HealthServer
@@ -38,7 +37,6 @@ logger = logging.getLogger("shanty.service")
 EXIT_USAGE = 2
 EXIT_FAILED = 1
 CARD_INTERVAL_S = 2.0
-CONNECT_TIMEOUT_S = 10.0
 LAYOUT_POLL_S = 1.0
 """No event tells that a stream was made; nobody waits for longer than this once it is there."""
 CARD_GONE_S = 1.0
@@ -161,7 +159,7 @@ class AgentService:
         self.settings = settings
         self.team = team
         self.definition = definition
-        self.bus = Bus(bus_settings(settings, definition.name))
+        self.bus = Bus(login_of(definition.name, settings, name=f"{definition.name}-{settings.replica}"))
         self.profile: Profile = profile_of(team, definition, settings, self.bus.roster, self.bus.memory)
         self.mcp = McpServers(definition.name, definition.mcp_servers, team.folder, taken=tuple(self.profile.tools))
         self.worker = Worker(
@@ -272,31 +270,3 @@ async def _within(limit_s: float, work: Coroutine[None, None, None]) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit_s):
             await work
-
-
-def bus_settings(settings: Settings, name: str) -> BusSettings:
-    return BusSettings(
-        url=settings.nats_url,
-        name=f"{name}-{settings.replica}",
-        user=settings.nats_user,
-        password=settings.nats_password,
-        token=settings.nats_token,
-        token_file=settings.nats_token_file,
-        creds=settings.nats_creds,
-        nkey_seed_file=settings.nats_nkey_seed,
-        tls_ca=settings.nats_tls_ca,
-        tls_cert=settings.nats_tls_cert,
-        tls_key=settings.nats_tls_key,
-        tls_first=settings.nats_tls_first,
-        inbox_prefix=settings.nats_inbox_prefix or inbox_of(name),
-        zone=settings.nats_zone,
-        lease_s=settings.lease_s,
-        connect_timeout_s=max(CONNECT_TIMEOUT_S, settings.start_wait_s),
-    )
-
-
-@contextlib.asynccontextmanager
-async def connected(settings: Settings, name: str) -> AsyncIterator[Bus]:
-    """A connection for a program that plays no agent, such as the command line."""
-    async with Bus(bus_settings(settings, name)) as bus:
-        yield bus

@@ -18,10 +18,10 @@ from shanty_cli.dev_bus import bus_settings as command_settings
 from shanty_cli.exits import DONE, USAGE, UsageError
 from shanty_cli.key_folder import Form
 from shanty_protocol.zones import Grant
+from shanty_runtime.bus import login_of
 from shanty_runtime.bus.nkeys import Key
 from shanty_runtime.config import read_settings
 from shanty_runtime.errors import ConfigError
-from shanty_runtime.service import bus_settings as service_settings
 from shanty_runtime.team import AgentDefinition, Team
 
 HELLO = str(Path(__file__).parents[2] / "teams" / "hello")
@@ -313,7 +313,7 @@ def test_every_way_to_log_in_is_set_by_the_environment_for_services_and_for_the_
         monkeypatch.setenv(f"SHANTY_NATS_{name}", f"the {name}")
     monkeypatch.setenv("SHANTY_NATS_TLS_FIRST", "true")
     found = Found(nats_url="nats://a:4222", monitor_url="", ours=False)
-    for settings in (service_settings(read_settings(), "logs"), command_settings(found)):
+    for settings in (login_of("logs", read_settings(), name="logs-1"), command_settings(found)):
         assert {name: getattr(settings, field) for name, field in ways.items()} == {
             name: f"the {name}" for name in ways
         }

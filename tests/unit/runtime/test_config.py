@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from shanty_runtime.bus import login_of
 from shanty_runtime.config import read_settings
 from shanty_runtime.errors import ConfigError
-from shanty_runtime.service import bus_settings
 
 
 def test_every_setting_has_a_default_and_each_process_a_name_of_its_own() -> None:
@@ -19,8 +19,8 @@ def test_settings_are_read_by_their_names_in_capitals() -> None:
 
 
 def test_an_agent_hears_its_answers_under_its_own_name_unless_it_is_told_otherwise() -> None:
-    named = bus_settings(read_settings({"SHANTY_NATS_ZONE": "agent"}), "logs")
-    told = bus_settings(read_settings({"SHANTY_NATS_INBOX_PREFIX": "_INBOX.somewhere"}), "logs")
+    named = login_of("logs", read_settings({"SHANTY_NATS_ZONE": "agent"}), name="logs-1")
+    told = login_of("logs", read_settings({"SHANTY_NATS_INBOX_PREFIX": "_INBOX.somewhere"}), name="logs-1")
     assert (named.inbox_prefix, named.zone) == ("_INBOX_logs", "agent")
     assert (told.inbox_prefix, told.zone) == ("_INBOX.somewhere", "control")
 

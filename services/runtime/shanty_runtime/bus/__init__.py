@@ -25,7 +25,7 @@ from shanty_runtime.bus.pull import Delivery, Pull
 from shanty_runtime.bus.queues import watch_queues
 from shanty_runtime.bus.roster import Roster
 from shanty_runtime.bus.server import EmbeddedServer
-from shanty_runtime.bus.settings import BusSettings
+from shanty_runtime.bus.settings import BusSettings, login_of
 from shanty_runtime.bus.timers import Timers
 
 __all__ = [
@@ -53,5 +53,6 @@ __all__ = [
     "check_layout",
     "create_layout",
     "durability",
+    "login_of",
     "watch_queues",
 ]

@@ -1,10 +1,15 @@
-"""How to reach the bus."""
+"""How to reach the bus, and as whom."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import msgspec
+
+from shanty_protocol.zones import inbox_of
+from shanty_runtime.config import Settings
+
+CONNECT_TIMEOUT_S = 10.0
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,5 +43,27 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: int = 10
     """How long a thread stays taken after its worker was last heard of."""
     request_timeout_s: float = 5.0
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
     """How long `start` waits for a server. Once connected, a lost connection is tried again for ever."""
+
+
+def login_of(principal: str, settings: Settings, *, name: str) -> BusSettings:
+    """How a user of the bus logs in, by the environment's settings. Answers arrive under a prefix of its own."""
+    return BusSettings(
+        url=settings.nats_url,
+        name=name,
+        user=settings.nats_user,
+        password=settings.nats_password,
+        token=settings.nats_token,
+        token_file=settings.nats_token_file,
+        creds=settings.nats_creds,
+        nkey_seed_file=settings.nats_nkey_seed,
+        tls_ca=settings.nats_tls_ca,
+        tls_cert=settings.nats_tls_cert,
+        tls_key=settings.nats_tls_key,
+        tls_first=settings.nats_tls_first,
+        inbox_prefix=settings.nats_inbox_prefix or inbox_of(principal),
+        zone=settings.nats_zone,
+        lease_s=settings.lease_s,
+        connect_timeout_s=max(CONNECT_TIMEOUT_S, settings.start_wait_s),
+    )
