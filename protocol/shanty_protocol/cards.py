@@ -24,6 +24,8 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     started_at_ms: int = 0
     threads_active: int = 0
     threads_max: int = 0
+    specialists: tuple[str, ...] = ()
+    """Whom it may delegate to."""
 
 
 class AgentDraining(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="agent.draining"):

@@ -10,6 +10,7 @@ Whatever the bytes are, decoding gives a message or raises ProtocolError, and no
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, get_args
@@ -106,6 +107,11 @@ def encode(message: Message) -> bytes:
         return _encoder.encode(message)
     except (msgspec.EncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UnwritableMessage(kind_of(message), str(error)) from error
+
+
+def digest_of(arguments: Mapping[str, Any]) -> str:
+    """What the arguments of a tool call are known by: SHA-256 of the bytes they have in an entry."""
+    return hashlib.sha256(_encoder.encode(arguments)).hexdigest()
 
 
 def kind_of(message: Message) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shanty_protocol.parts import Brief, FileRef, Outcome, Usage
+from shanty_protocol.parts import Brief, Budget, FileRef, Outcome, Spent, Usage
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -44,6 +44,10 @@ class DelegationSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="d
     """The team it is meant for: agents of another team leave it alone."""
     call_id: str = ""
     """The model's tool call this came from."""
+    item: int | None = None
+    """Of a fan-out: which of its items this is for, counted from 0."""
+    attempt: int = 1
+    """Of a fan-out: the number of this thread among those for that item, from 1."""
 
 
 class MessageSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="message.sent"):
@@ -56,6 +60,78 @@ class MessageSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="mess
     call_id: str = ""
 
 
+class CancelSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="cancel.sent"):
+    """Asks a thread to stop, and with it all that it has opened. A thread that owes a reply replies `cancelled`."""
+
+    mode: Literal["wrap_up", "abort"]
+    """`wrap_up` leaves it time to hand in what it has; `abort` stops it where it is."""
+    reason: str = ""
+    within_s: float = 60.0
+    """How long it may take to wrap up; then it is stopped."""
+    call_id: str = ""
+
+
+class QuestionAsked(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="question.asked"):
+    """A thread cannot go on without an answer. It is addressed to the agent that opened the thread, or to people.
+
+    A question is known by its subject, so two that say the same are not one.
+    """
+
+    question: str
+    expires_at_ms: int
+    """From then on no answer is taken."""
+    options: tuple[str, ...] = ()
+    """Answers to choose from; another one may be given."""
+    on_behalf_of: str = ""
+    """Subject of the question of another thread that is passed on with this one."""
+    call_id: str = ""
+
+
+class QuestionAnswered(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="question.answered"):
+    """The answer to a question. It is taken if that question is open and this is whom it was addressed to."""
+
+    question: str
+    """Subject of the question."""
+    answer: str
+    person: str = ""
+    """Who said so, where it was a person."""
+    call_id: str = ""
+
+
+class ApprovalRequested(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="approval.requested"):
+    """A thread waits until a person has decided on a tool call; addressed to `operators`."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+    """What it is about: exactly these arguments."""
+    digest: str
+    """SHA-256 of the arguments as JSON with sorted keys and without spaces, in UTF-8."""
+    expires_at_ms: int
+    """From then on the call is denied."""
+    policy: str = ""
+    """Why a person is asked."""
+
+
+class ApprovalDecided(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="approval.decided"):
+    """What a person has decided; written by `operators` alone, at the place that follows from the request."""
+
+    request: str
+    """Subject of the request."""
+    digest: str
+    """That of the request: what was decided on is what was asked."""
+    decision: Literal["allow", "allow_for_thread", "edit", "deny"]
+    """`allow_for_thread`: and every later call of that tool in the same thread. `edit`: with these arguments."""
+    person: str = ""
+    """Who decided."""
+    message: str = ""
+    """Told to the agent."""
+    arguments: dict[str, Any] | None = None
+    """Of `edit`: the call is made with exactly these."""
+    arguments_digest: str = ""
+    """Of `edit`: the digest of these."""
+
+
 class ThreadReplied(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="thread.replied"):
     """The answer to all that the receiver sent to this thread up to `answers`."""
 
@@ -66,10 +142,22 @@ class ThreadReplied(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="th
     """What the thread has used so far, the threads it opened included."""
     cost_microusd: int | None = None
     """What that cost; none where a price is not known."""
+    spent: Spent | None = None
+    """What counts against its grant; none from a writer that does not count."""
+
+
+class BudgetGranted(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="budget.granted"):
+    """A person lets a run spend more: what is named here is added to the limits there are."""
+
+    budget: Budget
+    reason: str = ""
 
 
 class ThreadOpened(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.opened"):
     """A worker has started on a delegation (which it names in `consumed`)."""
+
+    budget: Budget | None = None
+    """What the thread may spend, where its team limits more than its brief does."""
 
 
 class ThreadTakenOver(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.taken_over"):
@@ -77,7 +165,7 @@ class ThreadTakenOver(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class MailReceived(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mail.received"):
-    """Follow-ups or progress messages were taken in."""
+    """Messages were taken in: follow-ups, progress, a request to stop."""
 
 
 class ReplyReceived(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="reply.received"):
@@ -91,6 +179,8 @@ class ModelReplied(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mod
     stop_reason: str
     model: str
     usage: Usage = Usage()
+    shown: int | None = None
+    """The place up to which the journal had been shown to the model; none: all that is before this entry."""
     refused: dict[str, str] = {}
     """Tool calls that are not carried out, by id, and the sentence the model is told."""
     cost_microusd: int | None = None
@@ -144,6 +234,44 @@ class TimerFired(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="timer
     """Late threads that nobody had started on."""
 
 
+class BudgetExhausted(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="budget.exhausted"):
+    """A thread has spent what it was granted: it replies `budget_exhausted` with what it has."""
+
+    code: str
+    """Which limit: the code of its reply."""
+    limits: Budget
+    spent: Spent
+
+
+class BudgetRequested(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="budget.requested"):
+    """A run has spent what it may, and waits until a person grants it more; addressed to `operators`."""
+
+    code: str
+    limits: Budget
+    spent: Spent
+    """Grants of threads that were given up count as spent."""
+
+
+class FanOutStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="fanout.started"):
+    """A list of items is given to a specialist, a thread an item. The call this came from says how.
+
+    It ends with the `tool.returned` of the call, which names the file with a line for each item.
+    """
+
+    call_id: str
+    specialist: str
+    items: int
+    """How many there are."""
+    at_most: int
+    """How many threads may be at work at once."""
+    retries: int = 0
+    """How many more threads an item may get after one that failed or did not answer in time."""
+    source: FileRef | None = None
+    """The file they are in; none where they are among the arguments of the call."""
+    refused: dict[str, str] = {}
+    """Items that no thread is opened for, by their number from 0, and why."""
+
+
 class ThreadFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.failed"):
     """The thread cannot go on; addressed to `dead`."""
 
@@ -160,9 +288,33 @@ class MailRejected(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mai
     traceparent: str = ""
 
 
+class MailRetried(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mail.retried"):
+    """The mail of a dead letter is to be processed as if it came now; written by `operators` alone."""
+
+    letter: str
+    """Subject of the letter."""
+    mail: str
+    """Subject of the mail, which has the same recipient."""
+    person: str = ""
+    """Who said so."""
+
+
+class LetterDropped(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="letter.dropped"):
+    """Somebody has looked at a dead letter, and nothing more is to be done about it; addressed to `dead`."""
+
+    letter: str
+    reason: str = ""
+    person: str = ""
+
+
 Entry = (
     DelegationSent
     | MessageSent
+    | CancelSent
+    | QuestionAsked
+    | QuestionAnswered
+    | ApprovalRequested
+    | ApprovalDecided
     | ThreadReplied
     | ThreadOpened
     | ThreadTakenOver
@@ -174,8 +326,24 @@ Entry = (
     | ToolCalled
     | ToolReturned
     | TimerFired
+    | FanOutStarted
+    | BudgetGranted
+    | BudgetExhausted
+    | BudgetRequested
     | ThreadFailed
     | MailRejected
+    | MailRetried
+    | LetterDropped
 )
 
-AddressedEntry = DelegationSent | MessageSent | ThreadReplied
+AddressedEntry = (
+    DelegationSent
+    | MessageSent
+    | CancelSent
+    | QuestionAsked
+    | QuestionAnswered
+    | ApprovalRequested
+    | ApprovalDecided
+    | BudgetGranted
+    | ThreadReplied
+)

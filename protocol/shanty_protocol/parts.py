@@ -42,6 +42,31 @@ class FileVersion(
         return FileRef(path=self.path, version=self.version, digest=self.digest, size_bytes=self.size_bytes)
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a thread may spend, the threads it opens included. None: not limited."""
+
+    tokens: int | None = None
+    """Read and written, from a cache or not."""
+    cost_microusd: int | None = None
+    model_calls: int | None = None
+    tool_calls: int | None = None
+    threads: int | None = None
+    """How many may be opened."""
+    wall_s: float | None = None
+    """From the delegation on, whatever the thread waits for meanwhile."""
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a thread has spent since it was opened, the threads it opened included."""
+
+    tokens: int = 0
+    cost_microusd: int | None = 0
+    """None where a price is not known."""
+    model_calls: int = 0
+    tool_calls: int = 0
+    threads: int = 0
+
+
 class Brief(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is asked of a thread. The thread sees this and its files, and nothing of its sender's conversation."""
 
@@ -57,6 +82,8 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str = ""
     """A few words for people who watch."""
     deadline_s: float | None = None
+    budget: Budget | None = None
+    """A grant out of what its sender may spend; what is left of it goes back with the reply."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from typing import Literal
 
@@ -188,6 +189,18 @@ def mail_filter(lane: str, agent: str) -> str:
 def mail_feed(lane: str, agent: str) -> str:
     """The same mail as it is stored, for whoever is working right now."""
     return f"shanty.feed.{checked_lane(lane)}.{checked('agent', agent)}.>"
+
+
+def decision_address(request: EntryAddress) -> EntryAddress:
+    """Where people answer a question or decide on a request: one place for each, so the first of them has decided."""
+    digest = hashlib.sha256(request.subject.encode()).hexdigest()
+    return EntryAddress(request.agent, request.run, f"decide-{digest[:32]}", OPERATORS, 0)
+
+
+def letter_address(letter: EntryAddress, to: str) -> EntryAddress:
+    """Where people say what becomes of a dead letter: one place for each, so it is retried or dropped, and once."""
+    digest = hashlib.sha256(letter.subject.encode()).hexdigest()
+    return EntryAddress(to, letter.run, f"letter-{digest[:32]}", OPERATORS, 0)
 
 
 def timer_filter(lane: str, agent: str) -> str:

@@ -102,6 +102,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """What a specialist may do besides what every specialist does."""
 
     memory: Literal["none", "read", "write"] = "none"
+    leads: tuple[str, ...] = ()
+    """Who may delegate to it; none: the lead of the team. A specialist that is named here leads others itself."""
 
 
 def zones_of(team: str, lead: str, specialists: Mapping[str, Access], lanes: Sequence[str] = ("0",)) -> Zones:
@@ -109,7 +111,7 @@ def zones_of(team: str, lead: str, specialists: Mapping[str, Access], lanes: Seq
     _check_names(team, lead, specialists)
     lanes = tuple(checked_lane(lane) for lane in lanes)
     control = _account(team)
-    guests = {name: _specialist(team, lead, name, access, lanes) for name, access in specialists.items()}
+    guests = {name: _specialist(team, lead, name, specialists, lanes) for name in specialists}
     guests |= {
         OPERATORS: _operators(team, specialists, lanes),
         GATEWAY: _gateway(lead, lanes),
@@ -150,6 +152,10 @@ def _check_names(team: str, lead: str, specialists: Mapping[str, Access]) -> Non
             raise ValueError(f"an agent called {name} would have the name of {_somebody(name)}: give it another")
     if lead in specialists:
         raise ValueError(f"{lead} is both the lead and a specialist")
+    for name, access in specialists.items():
+        for above in access.leads:
+            if above == name or above not in (lead, *specialists):
+                raise ValueError(f"{above} cannot lead {name}: it is no other agent of the team")
 
 
 def _somebody(name: str) -> str:
@@ -167,14 +173,23 @@ def _guest(team: str, name: str) -> str:
 # Who may do what
 
 
-def _specialist(team: str, lead: str, agent: str, access: Access, lanes: Sequence[str]) -> Iterator[Grant]:
+def _specialist(
+    team: str, lead: str, agent: str, specialists: Mapping[str, Access], lanes: Sequence[str]
+) -> Iterator[Grant]:
+    access = specialists[agent]
+    below = [name for name, other in specialists.items() if agent in other.leads]
     for lane in lanes:
-        for to in (LOG, lead, DEAD, OPERATORS):
+        for to in (LOG, *(access.leads or (lead,)), *below, DEAD, OPERATORS):
             yield _publish(f"shanty.{lane}.{to}.*.*.{agent}.*", f"it writes its journal, here what goes to {to}")
         yield from _consumer(entry_stream(lane), f"mail-{agent}")
         yield from _own_entries(lane, agent)
         yield from _files(lane, agent)
         yield from _read_files(lane)
+        for name in below:
+            begun = f"$JS.API.DIRECT.GET.{entry_stream(lane)}.shanty.{lane}.{LOG}.*.*.{name}.0"
+            yield _request(begun, f"it sees whether {name} has begun on what it was asked")
+    if below:
+        yield _request(f"$JS.API.DIRECT.GET.KV_{ROSTER_BUCKET}", "it sees which of its specialists are up", "many")
     yield from _presence(agent, live_in=_guest(team, agent))
     yield from _memory(team, agent, access)
 

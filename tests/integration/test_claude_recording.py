@@ -82,6 +82,7 @@ async def journal(running: Crew, run: str) -> list[str]:
             continue
         for varying in ("at_ms", "by", "fence", "cost_microusd", "consumed", "after", "answers"):
             entry.pop(varying, None)
+        entry.get("spent", {}).pop("cost_microusd", None)
         for file in [*entry.get("files", ()), *entry.get("outcome", {}).get("files", ())]:
             file.pop("digest")
         told.append(f"{stored.address.thread} {stored.address.agent} to {stored.address.to}: {entry}")

@@ -23,7 +23,16 @@ from shanty_runtime.tools.workspace import one_part
 from support.patterns import covers, example
 from support.zones import WITNESS, Logins
 
-ZONES = zones_of("crew", "lead", {"logs": Access(), "notes": Access(memory="write"), "reader": Access(memory="read")})
+ZONES = zones_of(
+    "crew",
+    "lead",
+    {
+        "logs": Access(),
+        "notes": Access(memory="write"),
+        "reader": Access(memory="read", leads=("lead", "notes")),
+        "index": Access(leads=("notes",)),
+    },
+)
 EVERYBODY = tuple(zone.principal for zone in ZONES.all)
 GUESTS = tuple(zone.principal for zone in ZONES.guests)
 SUBJECTS = sorted(

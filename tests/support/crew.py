@@ -181,7 +181,9 @@ async def crew(
 
 
 def _logins_of(team: Team, folder: Path) -> Logins:
-    specialists = {agent.name: Access(memory=agent.memory) for agent in team.specialists}
+    specialists = {
+        agent.name: Access(memory=agent.memory, leads=team.leads_of(agent.name)) for agent in team.specialists
+    }
     return Logins(zones_of(team.name, team.lead.name, specialists), folder)
 
 

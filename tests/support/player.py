@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from shanty_protocol import (
     Brief,
+    CancelSent,
     DelegationSent,
     Entry,
     EntryAddress,
@@ -16,13 +17,16 @@ from shanty_protocol import (
     ModelReplied,
     Outcome,
     ThreadReplied,
+    TimerFired,
+    ToolCalled,
     ToolReturned,
 )
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.thread.decide import Draft, Received, RunCalls, Stamp, Step, Write, decide
+from shanty_runtime.thread.fold import fold
 from shanty_runtime.thread.plan import refusals
-from shanty_runtime.thread.state import State, fold
+from shanty_runtime.thread.state import State
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import ToolContext, tool
 
@@ -129,7 +133,8 @@ class Player:
             self.write(*step.drafts)
         return step
 
-    def model(self, *blocks: dict[str, Any]) -> None:
+    def model(self, *blocks: dict[str, Any], shown: int | None = None) -> None:
+        """`shown`: the place up to which the journal had been shown, where something came in during the call."""
         entry = ModelReplied(
             at_ms=self.now_ms,
             by="worker-1",
@@ -138,6 +143,7 @@ class Player:
             stop_reason="tool_use",
             model="test",
             refused=refusals(self.state, blocks),
+            shown=shown,
         )
         self.write(Draft(LOG, entry))
 
@@ -177,6 +183,22 @@ class Player:
             thread,
             lambda after: MessageSent(at_ms=1, to_thread=self.thread, after=after, purpose="follow_up", text=text),
         )
+
+    def cancel(self, agent: str, thread: str, mode: Literal["wrap_up", "abort"], within_s: float = 60.0) -> str:
+        return self.receive(
+            agent,
+            thread,
+            lambda after: CancelSent(
+                at_ms=1, to_thread=self.thread, after=after, mode=mode, reason="it is late", within_s=within_s
+            ),
+        )
+
+    def timer_fired(self, *unstarted: str) -> None:
+        self.write(Draft(LOG, TimerFired(at_ms=self.now_ms, unstarted=unstarted)))
+
+    def intends(self, call_id: str, name: str, **arguments: Any) -> None:
+        """The intent of a call that has an effect is journaled."""
+        self.write(Draft(LOG, ToolCalled(at_ms=self.now_ms, call_id=call_id, name=name, arguments=arguments)))
 
     def subject_of(self, n: int) -> str:
         return self.journal[n][0].subject

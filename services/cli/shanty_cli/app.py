@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     from shanty_cli.dev_bus import Found
     from shanty_cli.output import Output
+    from shanty_protocol import Budget
 
 
 @Parameter(name="*")
@@ -38,9 +39,12 @@ app = App(
 )
 runs = App(name="runs", help="Look at runs: which there are, what happened, every entry.")
 files = App(name="files", help="Look at the files of a run's workspace.")
+inbox = App(name="inbox", help="What waits for a person: approvals to decide on, questions to answer.")
 app.command(runs)
+app.command(inbox)
 app.command(files)
-app.command("shanty_cli.memory:memory", name="memory")
+app.command("shanty_cli.memory:memory", name="memory", help="Look at documents that outlive runs, and mend them.")
+app.command("shanty_cli.dead:dead", name="dead", help="Look at dead letters; retry or drop them.")
 
 
 @app.command
@@ -107,6 +111,7 @@ async def run(
     detach: Annotated[bool, Parameter(negative="")] = False,
     key: Annotated[str, Parameter(name=["--key", "--run-id"])] = "",
     label: str = "",
+    budget: str = "",
     timeout: float | None = None,
     pace: float | None = None,
     options: Options = Options(),
@@ -131,6 +136,10 @@ async def run(
         Name of this run for whoever starts it: the same key gives the same run, however often it is started.
     label
         A few words for people who watch.
+    budget
+        What the run may spend, such as usd=5,tokens=2M: any of tokens, usd, model_calls, tool_calls, threads and
+        seconds. What it does not name is limited as team.yaml says. A run that has spent it rests until people
+        grant it more.
     timeout
         Seconds after which to stop watching.
     pace
@@ -151,6 +160,7 @@ async def run(
         model=model,
         record=record,
         label=label,
+        budget=_budget(budget),
         detach=detach,
         timeout_s=timeout,
         pace_s=pace,
@@ -435,6 +445,257 @@ async def runs_tail(run: str, /, *, timeout: float | None = None, options: Optio
         return await until_interrupted(follow(bus, known, found, out, timeout_s=timeout))
 
 
+@runs.command(name="cancel")
+async def runs_cancel(
+    run: str,
+    /,
+    *,
+    thread: str = "0",
+    abort: bool = False,
+    reason: str = "",
+    within: float = 60.0,
+    wait: float = 5.0,
+    options: Options = Options(),
+) -> int:
+    """Stop a run, or one of its threads with all it has opened. What they have found so far is handed in.
+
+    Parameters
+    ----------
+    run
+        The run's id.
+    thread
+        Only this thread, such as 0-2.
+    abort
+        Stop at once, instead of asking for what there is.
+    reason
+        Told to the agents, and kept in the journal.
+    within
+        Seconds they have to wrap up; then they are stopped.
+    wait
+        Seconds to wait for the thread to have read it.
+    """
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.lookup import known_run
+    from shanty_cli.speak import show, stop
+    from shanty_runtime.config import read_settings
+
+    out = options.out()
+    async with readable_bus(options.nats_url, Home()) as bus:
+        known = await known_run(bus, run, read_settings().lanes)
+        mode: Literal["wrap_up", "abort"] = "abort" if abort else "wrap_up"
+        show(await stop(bus, known, thread, mode, reason, within, wait), out)
+    return 0
+
+
+@runs.command(name="budget")
+async def runs_budget(
+    run: str, more: str = "", /, *, reason: str = "", wait: float = 5.0, options: Options = Options()
+) -> int:
+    """Show what a run may spend and has spent, or let it spend more. One that rests at its limit goes on.
+
+    Parameters
+    ----------
+    run
+        The run's id.
+    more
+        What to add to its limits, such as usd=5,tokens=2M: any of tokens, usd, model_calls, tool_calls, threads and
+        seconds, as far as the run is limited in it. Left out: nothing is changed.
+    reason
+        Kept in the journal.
+    wait
+        Seconds to wait for the lead to have read it.
+    """
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.lookup import known_run, view_of
+    from shanty_cli.report import spending_of
+    from shanty_cli.speak import grant, show
+    from shanty_cli.spending import spending_line
+    from shanty_runtime.config import read_settings
+
+    out, granted = options.out(), _budget(more)
+    async with readable_bus(options.nats_url, Home()) as bus:
+        known = await known_run(bus, run, read_settings().lanes)
+        if granted is not None:
+            show(await grant(bus, known, granted, reason, wait), out)
+            return 0
+        view = await view_of(bus, known)
+    if out.json:
+        out.data(spending_of(view))
+    else:
+        print(spending_line(view.spending) or "nothing is limited", file=out.stdout)
+    return 0
+
+
+@app.command
+async def say(run: str, text: str, /, *, thread: str = "0", wait: float = 5.0, options: Options = Options()) -> int:
+    """Say something to a run's lead, or to one of its specialists. One at work reads it at its next step, and keeps
+    what it has; one that has replied takes it as a further question, and replies again.
+
+    Parameters
+    ----------
+    run
+        The run's id.
+    text
+        What to say.
+    thread
+        To whom: a thread, such as 0-2.
+    wait
+        Seconds to wait for the thread to have read it.
+    """
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.lookup import known_run
+    from shanty_cli.speak import say as say_it
+    from shanty_cli.speak import show
+    from shanty_runtime.config import read_settings
+
+    out = options.out()
+    async with readable_bus(options.nats_url, Home()) as bus:
+        known = await known_run(bus, run, read_settings().lanes)
+        show(await say_it(bus, known, thread, text, wait), out)
+    return 0
+
+
+@inbox.command(name="ls")
+async def inbox_ls(*, options: Options = Options()) -> int:
+    """List what waits for a person, in every run."""
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.inbox import inbox_table, open_requests
+    from shanty_runtime.config import read_settings
+
+    out = options.out()
+    async with readable_bus(options.nats_url, Home()) as bus:
+        requests = await open_requests(bus, read_settings().lanes)
+    if out.json:
+        out.data(requests)
+    elif requests:
+        out.show(inbox_table(requests))
+    else:
+        out.say("nothing waits for a person")
+    return 0
+
+
+@inbox.command(name="show")
+async def inbox_show(request: str, /, *, options: Options = Options()) -> int:
+    """Show all of an approval or a question: who asks, what exactly, why, and until when.
+
+    Parameters
+    ----------
+    request
+        Its id, or the beginning of it.
+    """
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.inbox import find, open_requests, shown
+    from shanty_runtime.config import read_settings
+
+    out = options.out()
+    async with readable_bus(options.nats_url, Home()) as bus:
+        lanes = read_settings().lanes
+        found = await find(bus, lanes, request)
+        is_open = found in await open_requests(bus, lanes)
+    if out.json:
+        out.data(found)
+    else:
+        out.show(shown(found, is_open=is_open))
+    return 0
+
+
+@inbox.command(name="allow")
+async def inbox_allow(
+    request: str,
+    /,
+    *,
+    for_thread: Annotated[bool, Parameter(negative="")] = False,
+    edit: str = "",
+    message: str = "",
+    wait: float = 5.0,
+    options: Options = Options(),
+) -> int:
+    """Have a tool call made that waits for approval: once, and with exactly the arguments that are shown.
+
+    Parameters
+    ----------
+    request
+        Its id, or the beginning of it.
+    for_thread
+        Allow every later call of the same tool in the same thread too, whatever its arguments. Other threads of the
+        run go on asking.
+    edit
+        Arguments to call it with instead, as a JSON object.
+    message
+        Told to the agent.
+    wait
+        Seconds to wait for the thread to have read it.
+    """
+    from shanty_cli.exits import UsageError
+    from shanty_cli.inbox import arguments_from
+
+    if edit and for_thread:
+        raise UsageError("--edit is about this one call and --for-thread about later ones: give one of them")
+    arguments = arguments_from(edit) if edit else None
+    decision: Literal["allow", "allow_for_thread", "edit"] = (
+        "edit" if edit else "allow_for_thread" if for_thread else "allow"
+    )
+    return await _decide(request, decision, message, arguments, wait, options)
+
+
+@inbox.command(name="deny")
+async def inbox_deny(request: str, /, *, message: str = "", wait: float = 5.0, options: Options = Options()) -> int:
+    """Have a tool call not made that waits for approval.
+
+    Parameters
+    ----------
+    request
+        Its id, or the beginning of it.
+    message
+        Told to the agent: why not, or what to do instead.
+    wait
+        Seconds to wait for the thread to have read it.
+    """
+    return await _decide(request, "deny", message, None, wait, options)
+
+
+@inbox.command(name="answer")
+async def inbox_answer(request: str, text: str, /, *, wait: float = 5.0, options: Options = Options()) -> int:
+    """Answer a question.
+
+    Parameters
+    ----------
+    request
+        Its id, or the beginning of it.
+    text
+        The answer.
+    wait
+        Seconds to wait for the thread to have read it.
+    """
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.inbox import answer, show_given
+    from shanty_runtime.config import read_settings
+
+    out = options.out()
+    async with readable_bus(options.nats_url, Home()) as bus:
+        return show_given(await answer(bus, read_settings().lanes, request, text, wait), out)
+
+
+async def _decide(
+    request: str,
+    decision: Literal["allow", "allow_for_thread", "edit", "deny"],
+    message: str,
+    arguments: dict[str, Any] | None,
+    wait_s: float,
+    options: Options,
+) -> int:
+    from shanty_cli.dev_bus import Home, readable_bus
+    from shanty_cli.inbox import decide, show_given
+    from shanty_runtime.config import read_settings
+
+    out = options.out()
+    async with readable_bus(options.nats_url, Home()) as bus:
+        given = await decide(
+            bus, read_settings().lanes, request, decision, message=message, arguments=arguments, wait_s=wait_s
+        )
+    return show_given(given, out)
+
+
 @files.command(name="ls")
 async def files_ls(run: str, /, *, options: Options = Options()) -> int:
     """List the files of a run's workspace, each in its newest version.
@@ -507,6 +768,19 @@ def _bus(options: Options, otherwise: str) -> Found:
     if found is None:
         raise UsageError(f"no bus is named and no `shanty dev` runs in this directory: {otherwise}")
     return found
+
+
+def _budget(text: str) -> Budget | None:
+    """Limits as they are typed. Raises UsageError."""
+    from shanty_cli.exits import UsageError
+    from shanty_runtime.agent.budget import parse_allowance
+
+    if not text.strip():
+        return None
+    try:
+        return parse_allowance(text).budget
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -227,7 +227,7 @@ def _lanes(lanes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _zones(team: Team, lanes: Sequence[str]) -> Zones:
-    specialists = {each.name: Access(memory=each.memory) for each in team.specialists}
+    specialists = {each.name: Access(memory=each.memory, leads=team.leads_of(each.name)) for each in team.specialists}
     try:
         return zones_of(team.name, team.lead.name, specialists, lanes)
     except ValueError as error:  # the protocol's own errors are ValueErrors too

@@ -4,6 +4,7 @@
 1    something failed, or the bus cannot be reached
 2    the command was used wrongly, or the team is wrong
 3    the run failed
+4    the run waits for a person
 130  interrupted
 """
 
@@ -15,6 +16,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 RUN_FAILED = 3
+WAITS = 4
 INTERRUPTED = 130
 
 

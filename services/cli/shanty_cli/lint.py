@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from shanty_cli.exits import DONE, USAGE, NotRunning, UsageError
 from shanty_cli.output import Output
 from shanty_cli.text import clean, plural
 from shanty_runtime.errors import ConfigError, TeamError
-from shanty_runtime.team import Team, load_team
+from shanty_runtime.team import AgentDefinition, Team, load_team
 from shanty_runtime.tools.mcp import accept
 from shanty_runtime.tools.mcp_pins import LOCK_FILE
 from shanty_runtime.tools.mcp_server import Unreachable
@@ -29,7 +30,7 @@ async def lint(folder: Path, out: Output, *, accept_mcp: bool = False) -> int:
         for sentence in accepted:
             out.say(sentence)
         return DONE
-    for sentence in (what_is_in(team), *accepted):
+    for sentence in (what_is_in(team), *tree_of(team), *accepted):
         out.show(clean(sentence))
     for agent in team.agents:
         if agent.not_honoured:
@@ -49,6 +50,19 @@ def what_is_in(team: Team) -> str:
         "a rehearsal" if team.rehearsals else "no rehearsal",
     ]
     return f"team {team.name} is right: {'; '.join(parts)}"
+
+
+def tree_of(team: Team) -> tuple[str, ...]:
+    """Who leads whom, a level further in for each below the lead; nothing where the lead alone leads."""
+    if not any(agent.specialists for agent in team.specialists):
+        return ()
+
+    def below(leader: AgentDefinition, indent: str) -> Iterator[str]:
+        yield f"{indent}{leader.name}"
+        for agent in team.roster_of(leader):
+            yield from below(agent, f"{indent}  ")
+
+    return tuple(below(team.lead, "  "))
 
 
 async def accept_tools(team: Team) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ async def memory_release(
     """
     out = options.out()
     async with _documents(options) as documents:
-        released = await documents.release(scope_of(team), path, version, by=by or _login())
+        released = await documents.release(scope_of(team), path, version, by=by or login())
     if out.json:
         out.data(row(released))
     else:
@@ -205,7 +205,7 @@ async def memory_restore(
     """
     from shanty_cli.exits import UsageError
 
-    out, who, scope = options.out(), by or _login(), scope_of(team)
+    out, who, scope = options.out(), by or login(), scope_of(team)
     if all == bool(path):
         raise UsageError("name the document to restore, or give --all and no document")
     if (version is None) == (not at) or (all and version is not None):
@@ -336,7 +336,7 @@ def _restored_line(version: DocumentVersion) -> str:
     return f"{one_line(version.path)} is at version {version.version}: {what}"
 
 
-def _login() -> str:
+def login() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # nobody is logged in, as in a container

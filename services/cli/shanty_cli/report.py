@@ -8,8 +8,10 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shanty_cli.spending import as_data, spending_line
 from shanty_cli.text import at, clean, duration, one_line, plural, size
 from shanty_cli.view import RunView
+from shanty_protocol import Budget
 
 
 def report(view: RunView) -> dict[str, Any]:
@@ -32,9 +34,23 @@ def report(view: RunView) -> dict[str, Any]:
             }
             for thread in view.in_order
         ],
+        "waiting": [msgspec.to_builtins(each) for each in view.waiting.values()],
+        **spending_of(view),
         "usage": {field: getattr(view.usage, field) for field in view.usage.__struct_fields__},
         "started_at": at(view.started_at_ms),
         "finished_at": at(view.ended_at_ms),
+    }
+
+
+def spending_of(view: RunView) -> dict[str, Any]:
+    """What a run has used, what it may use and what is left; none where nothing is limited."""
+    spending = view.spending
+    limited = spending.limits != Budget()
+    return {
+        "spent": as_data(spending.spent),
+        "limits": as_data(spending.limits) if limited else None,
+        "left": as_data(spending.left) if limited else None,
+        "out_of": spending.out_of,
     }
 
 
@@ -58,6 +74,8 @@ def ending(view: RunView) -> RenderableType:
             style="dim",
         )
     )
+    if spent := spending_line(view.spending):
+        parts.append(Text(spent, style="dim"))
     if outcome.files:
         parts.append(Text(f"read more: shanty files get {view.run} {one_line(outcome.files[0].path)}"))
     parts.append(Text(f"every step: shanty runs journal {view.run}"))

@@ -19,6 +19,8 @@ class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     """More than one while a change is being rolled out; `python` for an agent that is code."""
     tools: tuple[str, ...]
+    specialists: tuple[str, ...] = ()
+    """Whom it leads."""
 
 
 def by_agent(cards: Sequence[AgentCard]) -> tuple[AgentLine, ...]:
@@ -39,4 +41,5 @@ def _line(cards: list[AgentCard]) -> AgentLine:
         threads_max=sum(card.threads_max for card in cards),
         models=tuple(sorted({card.model or "python" for card in cards})),
         tools=newest.tools,
+        specialists=newest.specialists,
     )

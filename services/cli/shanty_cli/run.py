@@ -11,14 +11,16 @@ from pathlib import Path
 import msgspec
 
 from shanty_cli.dev_bus import STORE_MAX_BYTES, Found, Home, bus_settings, cards_of, existing_bus, own_server
-from shanty_cli.exits import DONE, FAILED, RUN_FAILED, NotRunning, UsageError
+from shanty_cli.exits import DONE, FAILED, RUN_FAILED, WAITS, NotRunning, UsageError
 from shanty_cli.fleet import Fleet, environment_for, members_of
 from shanty_cli.output import Output
 from shanty_cli.report import ending, report
+from shanty_cli.spending import how_to_raise
 from shanty_cli.start import Ids, InputFile, already_started, start, upload
 from shanty_cli.text import plural, size
 from shanty_cli.view import RunView
 from shanty_cli.watch import watch
+from shanty_protocol import Budget
 from shanty_runtime.bus import Bus, create_layout
 from shanty_runtime.config import read_settings
 from shanty_runtime.profiles import REPLAY, open_model
@@ -40,6 +42,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     record: Path | None = None
     label: str = ""
+    budget: Budget | None = None
+    """Besides what the team limits."""
     detach: bool = False
     timeout_s: float | None = None
     pace_s: float | None = None
@@ -69,7 +73,7 @@ def model_of(team: Team, given: str, out: Output, *, record: str = "") -> str:
 
 
 async def run(order: Order, nats_url: str, home: Home, out: Output) -> int:
-    """Exit code: 0 where the run ended well, 3 where it failed."""
+    """Exit code: 0 where the run ended well, 3 where it failed, 4 where it waits for a person at the timeout."""
     found = existing_bus(nats_url, home)
     if found is None:
         return await _with_own_fleet(order, home, out)
@@ -97,8 +101,12 @@ async def follow(bus: Bus, run_id: str, found: Found, out: Output, *, timeout_s:
         _say_left(view, found, out, "you have stopped watching")
         raise
     except TimeoutError:
-        _say_left(view, found, out, f"there is no result after {timeout_s:g} s")
-        return FAILED
+        waits = [f"{each.id} ({each.kind}: {each.text})" for each in view.waiting.values()]
+        if view.spending.out_of:
+            waits.append(f"more budget ({how_to_raise(run_id, view.spending.out_of)})")
+        why = f"it waits for a person: {', '.join(waits)}" if waits else f"there is no result after {timeout_s:g} s"
+        _say_left(view, found, out, why)
+        return WAITS if view.status == "waiting" else FAILED
     if out.json:
         out.data(report(view))
     else:
@@ -152,7 +160,7 @@ async def _open(bus: Bus, order: Order, out: Output) -> None:
         return
     if order.files:
         await upload(bus, order.ids, order.files, _telling(order.files, out))
-    started = await start(bus, order.ids, order.team, order.goal, order.files, label=order.label)
+    started = await start(bus, order.ids, order.team, order.goal, order.files, label=order.label, budget=order.budget)
     if started.ours:
         out.say(f"run {order.ids.run} has started")
     else:

@@ -19,8 +19,9 @@ import msgspec
 
 from shanty_cli.exits import UsageError
 from shanty_cli.text import one_line
-from shanty_protocol import Brief, DelegationSent, EntryAddress
+from shanty_protocol import Brief, Budget, DelegationSent, EntryAddress
 from shanty_protocol.ids import ROOT_THREAD
+from shanty_runtime.agent.budget import filled
 from shanty_runtime.bus import Bus
 from shanty_runtime.errors import WorkspaceError
 from shanty_runtime.team import Team
@@ -100,15 +101,27 @@ async def already_started(bus: Bus, ids: Ids) -> bool:
     return bool((await bus.journals.read(ids.run, ids.request, AGENT)).entries)
 
 
-async def start(bus: Bus, ids: Ids, team: Team, goal: str, files: Sequence[InputFile], *, label: str = "") -> Started:
-    """Publish the delegation that opens the run. Durable once this returns."""
+async def start(
+    bus: Bus,
+    ids: Ids,
+    team: Team,
+    goal: str,
+    files: Sequence[InputFile],
+    *,
+    label: str = "",
+    budget: Budget | None = None,
+) -> Started:
+    """Publish the delegation that opens the run. Durable once this returns.
+
+    What `budget` does not limit is limited as the team says.
+    """
     named = tuple(file.path for file in files) if len(files) <= MAX_NAMED_FILES else ()
     guidance = "" if named or not files else f"{len(files)} files are in the workspace; list_files shows them."
     delegation = DelegationSent(
         at_ms=int(time.time() * 1000),
         by=f"cli-{os.getpid()}",
         to_thread=ROOT_THREAD,
-        brief=Brief(objective=goal, guidance=guidance, files=named, label=label),
+        brief=Brief(objective=goal, guidance=guidance, files=named, label=label, budget=filled(budget, team.budget)),
         team=team.name,
     )
     address = EntryAddress(team.lead.name, ids.run, ids.request, AGENT, 0)

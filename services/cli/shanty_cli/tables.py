@@ -56,7 +56,7 @@ def files_table(versions: Sequence[FileVersion]) -> Table:
 
 
 def roster_table(lines: Sequence[AgentLine]) -> Table:
-    table = _table("agent", "role", "team", "replicas", "busy", "model", "tools")
+    table = _table("agent", "role", "team", "replicas", "busy", "model", "leads", "tools")
     for line in lines:
         cells = (
             line.agent,
@@ -65,6 +65,7 @@ def roster_table(lines: Sequence[AgentLine]) -> Table:
             ", ".join(line.replicas),
             f"{line.threads_active} of {line.threads_max}",
             ", ".join(line.models),
+            ", ".join(line.specialists),
             ", ".join(line.tools),
         )
         table.add_row(*(Text(one_line(cell)) for cell in cells))

@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from shanty_cli.spending import spending_line
 from shanty_cli.text import duration, one_line, plural
 from shanty_cli.view import Happening, RunStatus, RunView, ThreadStatus, ThreadView
 
@@ -25,12 +26,13 @@ GLYPHS: dict[ThreadStatus, tuple[str, str]] = {
 }
 STYLES: dict[RunStatus, str] = {
     "running": "cyan",
+    "waiting": "bold yellow",
     "completed": "green",
     "partial": "yellow",
     "failed": "red",
     "cancelled": "magenta",
 }
-ROWS_BESIDES = 6
+ROWS_BESIDES = 7
 """Lines of the screen that are not threads."""
 
 
@@ -51,7 +53,7 @@ class Tree:
 
     def happened(self, view: RunView, happenings: tuple[Happening, ...]) -> None:
         for happening in happenings:
-            if happening.kind in ("taken_over", "rejected", "gave_up"):
+            if happening.kind in ("taken_over", "rejected", "gave_up", "asked", "answered"):
                 said = f"{duration(happening.at_ms - view.started_at_ms)}  {happening.thread} {happening.agent}: "
                 self.console.print(Text(said + happening.text, style="bold yellow"))
 
@@ -85,7 +87,9 @@ def drawn(view: RunView, now_ms: int, *, most_threads: int = 1_000, expand: bool
     for thread in shown:
         table.add_row(*row(thread, now_ms))
     rest = [Text(f"… and {plural(left_out, 'thread')} that replied", style="dim")] if left_out else []
-    return Group(head, goal, table, *rest)
+    spent = spending_line(view.spending)
+    limits = [Text(spent, style="dim", no_wrap=True, overflow="ellipsis")] if spent else []
+    return Group(head, goal, *limits, table, *rest)
 
 
 def chosen(threads: list[ThreadView], most: int) -> tuple[list[ThreadView], int]:

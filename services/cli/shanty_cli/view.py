@@ -11,18 +11,33 @@ from typing import Literal
 
 import msgspec
 
+from shanty_cli import fan_out
+from shanty_cli.fan_out import FanOutView
+from shanty_cli.spending import Spending, how_to_raise
 from shanty_cli.text import one_line
+from shanty_cli.waiting import Waiting, waiting_of
 from shanty_protocol import (
+    ApprovalDecided,
+    ApprovalRequested,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetRequested,
+    CancelSent,
     DelegationSent,
     Entry,
     EntryAddress,
+    FanOutStarted,
+    LetterDropped,
     LiveAddress,
     LiveEvent,
     MailReceived,
     MailRejected,
+    MailRetried,
     MessageSent,
     ModelReplied,
     Outcome,
+    QuestionAnswered,
+    QuestionAsked,
     ReplyReceived,
     Status,
     StepStarted,
@@ -35,23 +50,33 @@ from shanty_protocol import (
     ToolReturned,
     Usage,
 )
-from shanty_protocol.ids import ROOT_THREAD, depth, is_agent_thread, parent_thread
+from shanty_protocol.errors import CODES
+from shanty_protocol.ids import OPERATORS, ROOT_THREAD, depth, is_agent_thread, parent_thread
+from shanty_runtime.agent.budget import told
 
 ThreadStatus = Literal["sent", "working", "waiting"] | Status
-RunStatus = Literal["running", "completed", "partial", "failed", "cancelled"]
+RunStatus = Literal["running", "waiting", "completed", "partial", "failed", "cancelled"]
 HappeningKind = Literal[
     "started",
     "delegated",
+    "fanned_out",
     "opened",
     "model",
     "tool",
     "progress",
     "follow_up",
+    "stopping",
+    "asked",
+    "answered",
+    "granted",
+    "exhausted",
     "taken_over",
     "replied",
     "late",
     "gave_up",
     "rejected",
+    "retried",
+    "dropped",
 ]
 
 RUN_STATUS: dict[Status, RunStatus] = {"ok": "completed", "partial": "partial", "cancelled": "cancelled"}
@@ -84,6 +109,8 @@ class ThreadView(msgspec.Struct, kw_only=True):
     writer: str = ""
     """Who wrote its newest entry."""
     takeovers: list[Takeover] = []
+    fan_outs: dict[str, FanOutView] = {}
+    """Those that are not over, by the call they came from."""
     outcome: Outcome | None = None
 
     @property
@@ -111,12 +138,17 @@ class RunView(msgspec.Struct, kw_only=True):
     outcome: Outcome | None = None
     usage: Usage = Usage()
     threads: dict[str, ThreadView] = {}
+    waiting: dict[str, Waiting] = {}
+    """What waits for a person, by the subject of what asks."""
+    spending: Spending = msgspec.field(default_factory=Spending)
     entries: int = 0
     unreadable: int = 0
 
     @property
     def status(self) -> RunStatus:
-        return "running" if self.outcome is None else RUN_STATUS.get(self.outcome.status, "failed")
+        if self.outcome is not None:
+            return RUN_STATUS.get(self.outcome.status, "failed")
+        return "waiting" if self.waiting or self.spending.out_of else "running"
 
     @property
     def in_order(self) -> list[ThreadView]:
@@ -144,6 +176,7 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
     if thread.agent != address.agent:
         return ()  # the server vouches for the author of an entry, and for nothing else that its subject says
     _note_writer(thread, entry)
+    view.spending.count(address, entry)
     match entry:
         case ThreadOpened():
             thread.status, thread.doing = "working", "reads its brief"
@@ -156,10 +189,22 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
             thread.status, thread.doing = "working", one_line(entry.name, 60)
         case ToolReturned():
             return _tool_returned(thread, entry)
+        case FanOutStarted():
+            return _fanned_out(thread, entry)
         case DelegationSent():
             return _delegated(view, address, entry)
         case MessageSent():
             return _message_sent(view, thread, address, entry)
+        case CancelSent():
+            return _asked_to_stop(view, entry)
+        case ApprovalRequested() | QuestionAsked():
+            return _asked(view, thread, address, entry)
+        case QuestionAnswered():
+            return _answered(thread, entry, address.agent, entry.answer)
+        case BudgetExhausted():
+            return (_happening(thread, entry, "exhausted", f"{_reason(entry.code)}: {told(entry.limits)}"),)
+        case BudgetRequested():
+            return _out_of_budget(view, thread, entry)
         case ThreadReplied():
             return _replied(view, thread, address, entry)
         case ReplyReceived() | MailReceived():
@@ -168,6 +213,7 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
         case TimerFired():
             return _deadline_passed(view, thread, entry)
         case ThreadFailed():
+            _void(view, thread)
             return (_happening(thread, entry, "gave_up", f"given up: {one_line(entry.reason)}"),)
         case MailRejected():
             return (_rejected(address, entry),)
@@ -214,16 +260,36 @@ def _from_outside(view: RunView, address: EntryAddress, entry: Entry) -> tuple[H
             view.threads.pop(ROOT_THREAD, None)
             lead = _thread(view, ROOT_THREAD, address.to)
             lead.started_at_ms = entry.at_ms
+            view.spending.begin(entry.brief.budget, entry.at_ms)
             return (_happening(lead, entry, "started", one_line(entry.brief.objective)),)
-        case MessageSent() if entry.to_thread == ROOT_THREAD and view.asker == (address.agent, address.thread):
-            receiver = view.threads[ROOT_THREAD]
-            view.outcome, view.ended_at_ms = None, 0
+        case MessageSent() if (receiver := _spoken_to(view, address, entry.to_thread)) is not None:
+            if entry.to_thread == ROOT_THREAD and receiver.over:
+                # Whoever asks for more is who the answer goes to.
+                view.outcome, view.ended_at_ms = None, 0
+                view.asker = (address.agent, address.thread)
             _asked_again(receiver)
             return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)
+        case ApprovalDecided() | QuestionAnswered() if address.agent == OPERATORS:
+            return _decided(view, entry)
+        case BudgetGranted() if address.agent == OPERATORS and entry.to_thread == ROOT_THREAD and view.lead:
+            view.spending.granted(address, entry)
+            because = f": {one_line(entry.reason)}" if entry.reason else ""
+            said = f"{told(entry.budget)} more{because}"
+            return (_happening(_thread(view, ROOT_THREAD, view.lead), entry, "granted", said),)
+        case CancelSent() if _spoken_to(view, address, entry.to_thread) is not None:
+            return _asked_to_stop(view, entry)
         case MailRejected():
             return (_rejected(address, entry),)
+        case MailRetried() | LetterDropped() if address.agent == OPERATORS:
+            return (_dealt_with(address, entry),)
         case _:
             return ()
+
+
+def _spoken_to(view: RunView, address: EntryAddress, thread: str) -> ThreadView | None:
+    """The thread that somebody outside speaks to, if they may: people to any, whoever asked to the lead."""
+    asked = thread == ROOT_THREAD and view.asker == (address.agent, address.thread)
+    return view.threads.get(thread) if asked or address.agent == OPERATORS else None
 
 
 def _taken_over(thread: ThreadView, entry: ThreadTakenOver) -> tuple[Happening, ...]:
@@ -252,8 +318,29 @@ def listed(names: list[str]) -> str:
     )
 
 
+def _fanned_out(thread: ThreadView, entry: FanOutStarted) -> tuple[Happening, ...]:
+    fan = thread.fan_outs[entry.call_id] = fan_out.begun(entry)
+    thread.status, thread.doing, thread.progress = "waiting", "waits for replies", one_line(fan.text)
+    said = f"{fan.items} items for {one_line(fan.specialist, 60)}, {fan.at_most} at a time"
+    return (_happening(thread, entry, "fanned_out", said),)
+
+
+def _item_replied(view: RunView, thread: ThreadView, entry: ThreadReplied) -> tuple[Happening, ...]:
+    """One item of many is done, if that is what the thread was opened for."""
+    parent = view.threads.get(parent_thread(thread.thread) or "")
+    for fan in parent.fan_outs.values() if parent else ():
+        if thread.thread in fan.item_of:
+            assert parent is not None
+            told = fan_out.replied(fan, thread.thread, entry.outcome.status)
+            parent.progress = one_line(fan.text)
+            return (_happening(parent, entry, "progress", parent.progress),) if told else ()
+    return ()
+
+
 def _tool_returned(thread: ThreadView, entry: ToolReturned) -> tuple[Happening, ...]:
     thread.asked.add(entry.call_id)
+    if thread.fan_outs.pop(entry.call_id, None) is not None:
+        thread.progress = ""
     thread.status, thread.doing = "working", one_line(f"read {entry.name}", 60)
     name = one_line(entry.name, 60)
     match entry.status:
@@ -273,6 +360,9 @@ def _delegated(view: RunView, address: EntryAddress, entry: DelegationSent) -> t
     child = _thread(view, entry.to_thread, address.to)
     child.label = one_line(entry.brief.label or entry.brief.objective, 80)
     child.started_at_ms = entry.at_ms
+    fan = view.threads[address.thread].fan_outs.get(entry.call_id)
+    if fan is not None and entry.item is not None:
+        fan_out.delegated(fan, entry)
     return (_happening(child, entry, "delegated", child.label),)
 
 
@@ -290,6 +380,68 @@ def _message_sent(
     return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)
 
 
+def _asked(
+    view: RunView, thread: ThreadView, address: EntryAddress, entry: ApprovalRequested | QuestionAsked
+) -> tuple[Happening, ...]:
+    thread.status = "waiting"
+    if address.to != OPERATORS:
+        assert isinstance(entry, QuestionAsked)
+        thread.doing = f"waits for an answer of {address.to}"
+        return (_happening(thread, entry, "asked", f"asks {address.to}: {one_line(entry.question)}"),)
+    waiting = view.waiting[address.subject] = waiting_of(address, entry)
+    if waiting.on_behalf_of:  # a lead that passes a question on does not rest
+        thread.status = "working"
+    else:
+        thread.doing = f"waits for {'approval' if waiting.kind == 'approval' else 'an answer'} ({waiting.id})"
+    asks = "asks for approval of" if waiting.kind == "approval" else "asks a person:"
+    return (_happening(thread, entry, "asked", f"{asks} {waiting.text}; shanty inbox show {waiting.id}"),)
+
+
+def _out_of_budget(view: RunView, thread: ThreadView, entry: BudgetRequested) -> tuple[Happening, ...]:
+    thread.status, thread.doing = "waiting", "waits for more budget"
+    said = f"{_reason(entry.code)} ({told(entry.limits)}): it waits for more; {how_to_raise(view.run, entry.code)}"
+    return (_happening(thread, entry, "asked", said),)
+
+
+def _reason(code: str) -> str:
+    return CODES.get(code, one_line(code))
+
+
+def _answered(thread: ThreadView, entry: Entry, who: str, said: str) -> tuple[Happening, ...]:
+    return (_happening(thread, entry, "answered", f"{one_line(who, 60)} says: {one_line(said)}"),)
+
+
+def _decided(view: RunView, entry: ApprovalDecided | QuestionAnswered) -> tuple[Happening, ...]:
+    """What people say goes to one place, so the first of them that is seen has said it."""
+    request = entry.request if isinstance(entry, ApprovalDecided) else entry.question
+    waiting = view.waiting.pop(request, None)
+    thread = view.threads.get(entry.to_thread)
+    if waiting is None or thread is None:
+        return ()
+    said = entry.answer if isinstance(entry, QuestionAnswered) else f"{entry.decision} {entry.message}".strip()
+    return _answered(thread, entry, entry.person or "a person", said)
+
+
+def _void(view: RunView, thread: ThreadView, now_ms: int | None = None) -> None:
+    """The thread waits for nobody any more; with a time, only for what has expired by then."""
+    for request, waiting in list(view.waiting.items()):
+        passed_on = thread.thread == waiting.on_behalf_of_thread
+        expired = now_ms is None or waiting.expires_at_ms <= now_ms
+        if (waiting.thread == thread.thread or passed_on) and expired:
+            del view.waiting[request]
+
+
+def _asked_to_stop(view: RunView, entry: CancelSent) -> tuple[Happening, ...]:
+    receiver = view.threads.get(entry.to_thread)
+    if receiver is None or receiver.over:
+        return ()
+    _void(view, receiver)
+    asked = "asked to wrap up" if entry.mode == "wrap_up" else "stopped"
+    return (
+        _happening(receiver, entry, "stopping", f"{asked}{': ' if entry.reason else ''}{one_line(entry.reason)}"),
+    )
+
+
 def _asked_again(thread: ThreadView) -> None:
     if thread.over:
         thread.outcome, thread.ended_at_ms = None, 0
@@ -298,16 +450,19 @@ def _asked_again(thread: ThreadView) -> None:
 
 def _replied(view: RunView, thread: ThreadView, address: EntryAddress, entry: ThreadReplied) -> tuple[Happening, ...]:
     thread.outcome, thread.status = entry.outcome, entry.outcome.status
+    _void(view, thread)
     thread.ended_at_ms = entry.at_ms
     thread.doing = thread.progress = ""
     if thread.thread == ROOT_THREAD and (address.to, entry.to_thread) == view.asker:
         view.outcome, view.usage, view.ended_at_ms = entry.outcome, entry.usage, entry.at_ms
     said = f"{entry.outcome.status}: {one_line(entry.outcome.summary)}" if entry.outcome.summary else ""
-    return (_happening(thread, entry, "replied", said or entry.outcome.status),)
+    items = _item_replied(view, thread, entry)
+    return (_happening(thread, entry, "replied", said or entry.outcome.status), *items)
 
 
 def _deadline_passed(view: RunView, thread: ThreadView, entry: TimerFired) -> tuple[Happening, ...]:
     happenings = [_happening(thread, entry, "late", "a deadline has passed")]
+    _void(view, thread, entry.at_ms)
     for name in entry.unstarted:
         late = view.threads.get(name)
         if late is not None and not late.over:
@@ -323,6 +478,20 @@ def _rejected(address: EntryAddress, entry: MailRejected) -> Happening:
         agent=address.agent,
         kind="rejected",
         text=f"a mail was put away: {entry.code}: {one_line(entry.reason)}",
+    )
+
+
+def _dealt_with(address: EntryAddress, entry: MailRetried | LetterDropped) -> Happening:
+    by = f" by {one_line(entry.person, 60)}" if entry.person else ""
+    retried = isinstance(entry, MailRetried)
+    said = f"mail of a dead letter for {address.to} is retried{by}" if retried else f"a dead letter was dropped{by}"
+    because = "" if isinstance(entry, MailRetried) or not entry.reason else f": {one_line(entry.reason)}"
+    return Happening(
+        at_ms=entry.at_ms,
+        thread=address.thread,
+        agent=address.agent,
+        kind="retried" if retried else "dropped",
+        text=said + because,
     )
 
 

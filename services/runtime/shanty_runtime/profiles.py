@@ -37,9 +37,7 @@ def profile_of(
     team: Team, definition: AgentDefinition, settings: Settings, roster: CardSource, memory: MemoryStore
 ) -> Profile:
     """What the engine needs to play an agent of a team. Raises ConfigError where its model cannot be had."""
-    is_lead = definition.role == "lead"
     limits = team.limits
-    verbs = LEAD_VERBS if is_lead else SPECIALIST_VERBS
     return Profile(
         agent=definition.name,
         role=definition.role,
@@ -51,17 +49,21 @@ def profile_of(
         handler=definition.handler,
         tools=_tools(team, definition, settings, roster, memory),
         skills=definition.skills,
-        verbs=verb_cards(verbs, definition.output_schema),
-        contracts={each.name: _contract(each) for each in team.specialists} if is_lead else {},
+        verbs=verb_cards(_verbs(definition), definition.output_schema),
+        contracts={each.name: _contract(each) for each in team.roster_of(definition)},
         input_schema=definition.input_schema,
         output_schema=definition.output_schema,
         effort=definition.effort,
         price=price_by(settings),
         max_turns=definition.max_turns or limits.max_turns,
         max_attempts=limits.max_attempts,
+        max_depth=limits.max_depth,
         max_threads=limits.max_threads,
         max_active_threads=limits.max_active_threads,
         delegation_deadline_s=limits.delegation_deadline_s,
+        budget=team.budget if definition.role == "lead" else None,
+        decision_deadline_s=limits.decision_deadline_s,
+        permissions=team.permissions | definition.permissions,
     )
 
 
@@ -76,6 +78,9 @@ def version_of(team: Team, definition: AgentDefinition) -> str:
         definition.input_schema,
         definition.output_schema,
         [skill.name for skill in definition.skills],
+        sorted((team.permissions | definition.permissions).items()),
+        definition.ask_human,
+        definition.specialists,
         inspect.getsource(definition.handler.function) if definition.handler else "",
     )
     return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()[:12]
@@ -125,6 +130,7 @@ def card_of(definition: AgentDefinition, profile: Profile, settings: Settings, *
         team=profile.team,
         model=profile.model.name if profile.model else "",
         tools=tuple(profile.tools),
+        specialists=definition.specialists,
         input_schema=definition.input_schema,
         output_schema=definition.output_schema,
         started_at_ms=STARTED_AT_MS,
@@ -133,12 +139,22 @@ def card_of(definition: AgentDefinition, profile: Profile, settings: Settings, *
     )
 
 
+def _verbs(definition: AgentDefinition) -> tuple[str, ...]:
+    if definition.role == "lead":
+        return LEAD_VERBS
+    # One that leads specialists of its own has somebody below it and somebody above it.
+    below = tuple(verb for verb in LEAD_VERBS if verb != "ask_human") if definition.specialists else ()
+    people = ("ask_human",) if definition.ask_human else ()
+    return tuple(dict.fromkeys((*below, *SPECIALIST_VERBS, *people)))
+
+
 def _contract(definition: AgentDefinition) -> Contract:
     return Contract(
         name=definition.name,
         description=definition.description,
         input_schema=definition.input_schema,
         output_schema=definition.output_schema,
+        budget=definition.budget,
     )
 
 
@@ -152,7 +168,7 @@ def _tools(
         tools["fetch_url"] = fetch_tool(definition.egress, settings.egress_private)
     if definition.skills:
         tools |= {tool.name: tool for tool in skill_tools(definition.skills)}
-    if definition.role == "lead":
-        descriptions = {each.name: each.description for each in team.specialists}
+    if definition.role == "lead" or definition.specialists:
+        descriptions = {each.name: each.description for each in team.roster_of(definition)}
         tools["list_specialists"] = roster_tool(roster, descriptions)
     return tools

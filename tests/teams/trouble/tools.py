@@ -31,7 +31,9 @@ def note(line: str) -> None:
 
 @tool(effect="idempotent")
 async def explode(args: Nothing, context: ToolContext) -> str:
-    """Kills the process that calls it."""
+    """Kills the process that calls it, unless that has been defused."""
+    if "DEFUSED" in os.environ:
+        return "it is defused"
     die()
     return "unreachable"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,11 @@ import msgspec
 import pytest
 
 from shanty_cli.__main__ import main
+from shanty_cli.app import app
 from shanty_cli.exits import FAILED, INTERRUPTED, USAGE, Interrupted, NotRunning, UsageError, exit_code, sentence
 from shanty_runtime.errors import BusUnavailable, ConfigError, FileMissing, LayoutDrift, ShantyError, TeamError
 
+ROOT = Path(__file__).parents[3]
 HELLO = str(Path(__file__).parents[2] / "teams" / "hello")
 HEAVY = ("nats", "rich.live", "shanty_runtime", "shanty_protocol", "opentelemetry", "asyncio.subprocess", "ruamel")
 
@@ -96,3 +100,20 @@ def test_problems_as_json_have_file_line_and_column(tmp_path: Path, capsys: pyte
 
     assert code == USAGE
     assert ("team.yaml", 3, 1) in [(each["path"], each["line"], each["column"]) for each in problems]
+
+
+COMMAND = re.compile(r"`shanty ([a-z][^`]*)`")
+
+
+@pytest.mark.parametrize("page", ["README.md", "deploy/prometheus/runbooks.md"])
+def test_the_pages_name_commands_there_are(page: str) -> None:
+    named = COMMAND.findall((ROOT / page).read_text())
+    assert named
+    for words in named:
+        command = list(itertools.takewhile(re.compile(r"[a-z][a-z-]*").fullmatch, words.split()))
+        found, _, left = app.parse_commands(command)
+        assert found and (not left or found[0] in TAKES_A_WORD), f"{page}: shanty {words}"
+
+
+TAKES_A_WORD = {"run", "lint", "dev", "demo", "team-values", "bus-auth"}
+"""Commands whose first argument may look like a command of their own."""

@@ -12,7 +12,16 @@ def test_replicas_of_an_agent_are_one_line() -> None:
     cards = (
         card("logs", "b", threads_active=2, threads_max=32, model="rehearsal", started_at_ms=1, tools=("old",)),
         card("deploys", "a"),
-        card("logs", "a", threads_active=1, threads_max=32, model="m", started_at_ms=2, tools=("new",)),
+        card(
+            "logs",
+            "a",
+            threads_active=1,
+            threads_max=32,
+            model="m",
+            started_at_ms=2,
+            tools=("new",),
+            specialists=("ocr",),
+        ),
     )
 
     assert by_agent(cards) == (
@@ -35,5 +44,6 @@ def test_replicas_of_an_agent_are_one_line() -> None:
             threads_max=64,
             models=("m", "rehearsal"),
             tools=("new",),
+            specialists=("ocr",),
         ),
     )

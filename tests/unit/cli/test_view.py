@@ -7,6 +7,9 @@ import pytest
 
 from shanty_cli.view import RUN_STATUS, RunStatus, Takeover, note
 from shanty_protocol import (
+    Brief,
+    DelegationSent,
+    FanOutStarted,
     LiveAddress,
     MailReceived,
     MailRejected,
@@ -220,3 +223,52 @@ def test_hostile_words_come_out_on_one_line_without_controls(script: Script) -> 
     assert script.told[0] == ("0", "started", "�[2Jgone rm �txt")
     assert script.told[-1] == ("0", "model", "�]0;title�")
     assert list(script.view.threads) == ["0"]
+
+
+def give_item(script: Script, thread: str, item: int, attempt: int = 1) -> None:
+    sent = DelegationSent(
+        at_ms=script.now_ms,
+        by="lead-1",
+        to_thread=thread,
+        brief=Brief(objective="one"),
+        call_id="each",
+        item=item,
+        attempt=attempt,
+    )
+    script.write("0", "lead", sent, to="reader")
+
+
+def test_a_fan_out_shows_how_many_items_are_done_and_how_many_failed(script: Script) -> None:
+    script.start()
+    script.open("0", "lead")
+    fan_out = FanOutStarted(
+        at_ms=script.now_ms,
+        by="lead-1",
+        call_id="each",
+        specialist="reader",
+        items=20,
+        at_most=4,
+        refused={"19": "x"},
+    )
+    script.write("0", "lead", fan_out)
+    lead, progress = script.view.threads["0"], []
+    for item in range(3):
+        give_item(script, f"0-{item + 1}", item)
+    for thread, status in (("0-1", "ok"), ("0-2", "failed"), ("0-3", "partial")):
+        script.reply(thread, "reader", Outcome(status=status), to=("lead", "0"))  # type: ignore[arg-type]
+        progress.append(lead.progress)
+    give_item(script, "0-4", 1, attempt=2)
+    script.reply("0-4", "reader", Outcome(status="ok"), to=("lead", "0"))
+    progress.append(lead.progress)
+
+    assert progress == [
+        "reader: 2 of 20 done, 1 failed",
+        "reader: 3 of 20 done, 2 failed",
+        "reader: 4 of 20 done, 2 failed",
+        "reader: 4 of 20 done, 1 failed",
+    ]
+    assert ("0", "fanned_out", "20 items for reader, 4 at a time") in script.told
+    assert [text for _, kind, text in script.told if kind == "progress"] == [progress[0], progress[2], progress[3]]
+
+    script.write("0", "lead", ToolReturned(at_ms=script.now_ms, call_id="each", name="delegate_each", content="{}"))
+    assert lead.progress == "" and not lead.fan_outs

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -273,3 +274,10 @@ def test_a_damaged_message_decodes_or_raises_a_protocol_error(entry: Any, data: 
         codec.decode_entry(bytes(damaged))
     except ProtocolError as error:
         assert error.code in ("invalid_message", "unknown_kind")
+
+
+def test_the_digest_of_arguments_is_that_of_the_bytes_they_have_in_an_entry() -> None:
+    arguments = {"b": 1.0, "a": {"d": "é", "c": None}}
+    assert codec.digest_of(arguments) == hashlib.sha256('{"a":{"c":null,"d":"é"},"b":1.0}'.encode()).hexdigest()
+    assert codec.digest_of(arguments) == codec.digest_of({"a": {"c": None, "d": "é"}, "b": 1.0})
+    assert codec.digest_of(arguments) != codec.digest_of({**arguments, "b": 1})

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import string
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
@@ -252,7 +254,16 @@ def test_all_recipients_of_a_place_share_its_guard(address: EntryAddress, other:
     elsewhere = EntryAddress(other, address.run, address.thread, address.agent, address.n)
     assert address.guard == elsewhere.guard
     assert matches(address.guard, address.subject)
-    assert not matches(address.guard, EntryAddress(other, address.run, address.thread, address.agent, 10**9).subject)
+    next_n = (address.n + 1) % 10**10
+    assert not matches(address.guard, EntryAddress(other, address.run, address.thread, address.agent, next_n).subject)
+
+
+def test_there_is_one_place_for_what_people_say_to_a_request_and_it_is_mail_of_whoever_asked() -> None:
+    request = EntryAddress("operators", "0-7f3a", "0-1", "logs", 5)
+    place = subjects.decision_address(request)
+    assert (place.to, place.run, place.agent, place.n) == ("logs", "0-7f3a", "operators", 0)
+    assert place.thread == f"decide-{hashlib.sha256(request.subject.encode()).hexdigest()[:32]}"
+    assert subjects.decision_address(msgspec.structs.replace(request, n=6)) != place
 
 
 @given(address=entry_addresses)

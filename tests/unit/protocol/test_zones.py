@@ -19,6 +19,11 @@ ZONES = zones_of(
     "night-watch", "lead", {"logs": Access(), "notes": Access(memory="write"), "ref": Access(memory="read")}
 )
 TWO_LANES = zones_of("night-watch", "lead", {"logs": Access()}, ("0", "7"))
+NESTED = zones_of(
+    "night-watch",
+    "lead",
+    {"evidence": Access(), "logs": Access(leads=("evidence",)), "metrics": Access(leads=("lead", "evidence"))},
+)
 
 
 def zone_of(zones: Zones, principal: str) -> Zone:
@@ -66,6 +71,46 @@ def test_a_specialist_publishes_what_it_is_the_author_of_and_only_to_whom_it_may
         "$KV.SHANTY_ROSTER.lead.lead-1",
     }
     assert {subject for subject in own | foreign if may("logs", "publish", subject)} == own
+
+
+def test_a_specialist_that_leads_others_writes_to_them_and_each_of_them_to_whoever_may_ask_it() -> None:
+    agents = ("lead", "evidence", "logs", "metrics")
+    heard_by = {
+        agent: {
+            to
+            for to in agents
+            for grant in zone_of(NESTED, agent).grants
+            if grant.verb == "publish" and covers(grant.subject, EntryAddress(to, "0-r", "0-1", agent, 3).subject)
+        }
+        for agent in agents[1:]
+    }
+    assert heard_by == {
+        "evidence": {"lead", "logs", "metrics"},
+        "logs": {"evidence"},
+        "metrics": {"lead", "evidence"},
+    }
+
+
+def test_a_specialist_that_leads_others_sees_who_is_up_and_whether_they_have_begun_and_nothing_else_of_them() -> None:
+    get = "$JS.API.DIRECT.GET.SHANTY_0"
+    asked = {
+        zone.principal: {
+            what
+            for what, subject in {
+                "begun": f"{get}.{EntryAddress('log', '0-r', '0-1-1', 'logs', 0).subject}",
+                "second entry": f"{get}.{EntryAddress('log', '0-r', '0-1-1', 'logs', 1).subject}",
+                "reply to another": f"{get}.{EntryAddress('lead', '0-r', '0-1-1', 'metrics', 0).subject}",
+                "who is up": "$JS.API.DIRECT.GET.KV_SHANTY_ROSTER",
+            }.items()
+            if any(grant.verb == "request" and covers(grant.subject, subject) for grant in zone.grants)
+        }
+        for zone in NESTED.guests[:3]
+    }
+    assert asked == {
+        "evidence": {"begun", "who is up"},
+        "logs": {"begun", "second entry"},  # its own
+        "metrics": {"reply to another"},  # its own
+    }
 
 
 def test_documents_are_for_those_whose_definition_says_so() -> None:
@@ -154,7 +199,7 @@ def test_what_is_imported_is_exported_to_exactly_those_who_import_it() -> None:
 
 
 def test_no_principal_has_a_grant_twice_and_every_grant_says_why() -> None:
-    for zone in (*ZONES.all, *TWO_LANES.all):
+    for zone in (*ZONES.all, *TWO_LANES.all, *NESTED.all):
         subjects = [(grant.verb == "subscribe", grant.subject) for grant in zone.grants]
         assert len(subjects) == len(set(subjects)), zone.principal
         assert all(grant.why for grant in zone.grants)
@@ -178,6 +223,12 @@ def test_every_principal_has_an_inbox_of_its_own() -> None:
 def test_a_name_that_means_something_else_is_refused(team: str, lead: str, specialist: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         zones_of(team, lead, {specialist: Access()})
+
+
+@pytest.mark.parametrize("above", ["logs", "nobody", "operators"])
+def test_nobody_is_led_by_itself_or_by_whoever_is_no_agent(above: str) -> None:
+    with pytest.raises(ValueError, match=f"{above} cannot lead logs"):
+        zones_of("crew", "lead", {"logs": Access(leads=(above,))})
 
 
 def test_a_name_that_is_no_id_is_refused() -> None:

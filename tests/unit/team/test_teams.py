@@ -78,6 +78,7 @@ def test_a_team_is_what_its_files_say(write_team: Write) -> None:
         role="lead",
         prompt="You lead the crew.",
         tools=(*BUILT_IN, "weigh"),
+        specialists=("stowage", "price-check"),
     )
     assert team.agent("stowage") == AgentDefinition(
         name="stowage",

@@ -229,6 +229,27 @@ WRONG = {
     "effort that does not exist": front(
         'effort: expected one of low, medium, high, got "hihg"', "did you mean high?", "3:9", "effort: hihg"
     ),
+    "permission in another word": front(
+        'permissions: expected one of allow, ask, deny, got "aks"',
+        "did you mean ask?",
+        "3:22",
+        "permissions: {weigh: aks}",
+    ),
+    "permission of a tool that is not there": front(
+        'permissions: there is no tool "wiegh"', "did you mean weigh?", "3:15", "permissions: {wiegh: ask}"
+    ),
+    "permission of a control tool": front(
+        "delegate is a control tool", "leave it out", "3:15", "permissions: {delegate: ask}"
+    ),
+    "permissions as a list": front(
+        "permissions: expected tools and words, got a list", "write permissions:", "3:14", "permissions: [weigh]"
+    ),
+    "permission of the team's": team(
+        'permissions: there is no tool "wiegh"', "did you mean weigh?", "3:15", HEAD + "permissions: {wiegh: ask}\n"
+    ),
+    "asking people in words": front(
+        'askHuman: expected true or false, got "yes"', "without quotes", "3:11", 'askHuman: "yes"'
+    ),
     "bad YAML further down": front("not YAML", "quotes", "4:9", "model: opus", "  effort: a: b"),
     "setting given twice": front("model is given twice", "line 3", "4:1", "model: opus", "model: haiku"),
     # tools

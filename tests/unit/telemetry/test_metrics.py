@@ -9,11 +9,16 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
 from shanty_protocol import (
     Brief,
+    Budget,
+    BudgetExhausted,
+    BudgetRequested,
     ChunkAddress,
     DelegationSent,
+    Entry,
     EntryAddress,
     FileAddress,
     Outcome,
+    Spent,
     ThreadFailed,
     ThreadReplied,
     ThreadTakenOver,
@@ -40,7 +45,7 @@ def metered_process() -> Iterator[None]:
     yield
 
 
-def write(agent: str, entry: DelegationSent | ThreadReplied | ThreadTakenOver | ThreadFailed, to: str) -> None:
+def write(agent: str, entry: Entry, to: str) -> None:
     metrics.entry_written(EntryAddress(to, "0-r", "0", agent, 3), entry, int((time.time() - 90) * 1000))
 
 
@@ -68,6 +73,16 @@ def test_a_takeover_is_counted_and_a_thread_that_is_given_up_is_a_dead_letter() 
     assert metered.values(names.MAIL_REJECTED, gen_ai_agent_name="logs-c") == {("crash_loop",): 1}
 
 
+def test_a_budget_that_is_spent_is_counted_by_what_ran_out() -> None:
+    limits, spent = Budget(tokens=5), Spent(tokens=9)
+    write("logs-q", BudgetExhausted(at_ms=1, code="token_limit", limits=limits, spent=spent), "log")
+    write("logs-q", BudgetRequested(at_ms=1, code="time_limit", limits=limits, spent=spent), "operators")
+    assert metered.values(names.BUDGETS_EXHAUSTED, gen_ai_agent_name="logs-q") == {
+        ("time_limit",): 1,
+        ("token_limit",): 1,
+    }
+
+
 def test_the_wait_of_a_mail_ends_with_its_first_delivery_and_later_ones_are_redeliveries() -> None:
     for delivered in (1, 2, 3):
         metrics.mail_delivered("logs-d", delivered, time.time() - 2)
@@ -89,6 +104,7 @@ def test_every_counter_of_an_agent_is_there_before_anything_happens() -> None:
     assert metered.values(names.DELEGATIONS_SENT, gen_ai_agent_name="logs-f") == {(): 0}
     assert metered.values(names.MODEL_UNPRICED, gen_ai_agent_name="lead-f") == {("claude-f",): 0}
     assert metered.values(names.LEASES_LOST, gen_ai_agent_name="lead-f") == {(): 0}
+    assert metered.values(names.BUDGETS_EXHAUSTED, gen_ai_agent_name="lead-f")[("cost_limit",)] == 0
 
 
 def test_what_was_seen_of_a_queue_vanishes_when_nobody_has_looked_for_a_while(

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from shanty_protocol import Brief
+from shanty_runtime.agent.budget import told
 from shanty_runtime.agent.profile import Contract, Profile
 from shanty_runtime.models.base import Message, ModelRequest, ToolCard
 from shanty_runtime.tools.skills import Skill
@@ -22,10 +23,15 @@ SKILL_RULES = "You have skills: instructions for certain work. Call load_skill b
 
 
 def system_prompt(profile: Profile) -> str:
-    """The agent's own prompt, and the rules of its role. The same bytes at every turn."""
+    """The agent's own prompt, and the rules of its place in the team. The same bytes at every turn."""
     specialists = "\n".join(described(contract) for contract in profile.contracts.values())
-    rules = role_rules("lead" if profile.contracts else "specialist").format(
-        agent=profile.agent, team=profile.team, specialists=specialists
+    nested = bool(profile.contracts) and profile.role == "specialist"
+    roles = ("lead", "nested") if nested else ("lead",) if profile.contracts else ("specialist",)
+    rules = "\n".join(role_rules(role) for role in roles).format(
+        agent=profile.agent,
+        team=profile.team,
+        place="a specialist" if nested else "the lead",
+        specialists=specialists,
     )
     parts = (profile.prompt.strip(), rules, skill_list(profile.skills))
     return "\n\n".join(part for part in parts if part)
@@ -63,6 +69,7 @@ def model_request(
     own = tuple(
         ToolCard(name=tool.name, description=tool.description, input_schema=tool.input_schema)
         for tool in profile.tools.values()
+        if profile.permissions.get(tool.name) != "deny"
     )
     return ModelRequest(
         agent=profile.agent,
@@ -76,6 +83,15 @@ def model_request(
     )
 
 
+def wrap_up_text(reason: str, within_s: float) -> str:
+    """What a model reads when its thread is asked to stop."""
+    because = f" The reason given: {reason}" if reason else ""
+    return (
+        f"You are asked to stop within {within_s:.0f} seconds.{because}\n"
+        "Begin nothing new. Call submit_result now with what you have found so far, and say what is left undone."
+    )
+
+
 def brief_text(brief: Brief) -> str:
     """A brief as the model reads it, one section a field."""
     sections = {
@@ -86,5 +102,6 @@ def brief_text(brief: Brief) -> str:
         "boundaries": brief.boundaries,
         "effort": brief.effort,
         "files": "\n".join(brief.files),
+        "budget": "" if brief.budget is None else told(brief.budget),
     }
     return "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in sections.items() if text)

@@ -45,6 +45,9 @@ class Context(Protocol):
 
         Gives the decoded result. Raises ToolError where the tool failed, or where the outcome of an irreversible
         call from before a crash is unknown.
+
+        Where a person has to agree first, the handler is stopped here, and run again from its start once somebody
+        has decided: with the arguments that were agreed to, or with a ToolError.
         """
 
     async def progress(self, text: str, percent: int | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shanty_protocol import Effort, Usage
+from shanty_protocol import Budget, Effort, Usage
 from shanty_runtime.agent.handler import Handler
 from shanty_runtime.models.base import Model, ToolCard
 from shanty_runtime.tools.base import Tool
@@ -15,6 +15,10 @@ from shanty_runtime.tools.skills import Skill
 
 Price = Callable[[str, Usage, int], int | None]
 """Millionths of a US dollar for one call of a model at a time (milliseconds since 1970); None where not known."""
+
+
+Permission = Literal["allow", "ask", "deny"]
+"""What becomes of a tool call: it is made, a person decides on it first, or it is never made."""
 
 
 def no_price(model: str, usage: Usage, at_ms: int) -> int | None:
@@ -29,6 +33,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
+    budget: Budget | None = None
+    """What a delegation to it is granted that names nothing else."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +70,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Model turns between two replies."""
     max_attempts: int = 5
     """Workers that may die on a thread, one after the other, before it is given up."""
+    max_depth: int = 3
+    """Levels of threads below the lead's."""
     max_threads: int = 1_000
     max_active_threads: int = 32
     delegation_deadline_s: float = 1_800.0
+    decision_deadline_s: float = 86_400.0
+    """How long an approval or an answer is waited for."""
+    permissions: dict[str, Permission] = {}
+    """Of tools that something is said of. A model is not offered one that is denied."""
+    budget: Budget | None = None
+    """What a run of it may spend, where whoever starts the run says nothing else."""

@@ -134,6 +134,10 @@ class Journals:
         """The first entry of every lead's thread: one a run, oldest first."""
         return self._entries(lane, subjects.first_entries_filter(lane), 0)
 
+    def mail_entries(self, lane: str, recipient: str) -> AsyncIterator[Stored]:
+        """Everything that is addressed to an agent, or to people, in the order it was stored."""
+        return self._entries(lane, subjects.mail_filter(lane, recipient), 0)
+
     async def last_of(self, filter_subject: str) -> Stored | None:
         """The newest entry under a filter."""
         stream = entry_stream(filter_subject.split(".")[1])

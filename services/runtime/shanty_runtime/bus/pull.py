@@ -64,6 +64,10 @@ class Delivery:
         self.copied = "Nats-Stream" in message.headers or "Nats-Subject" in message.headers
         self._pull = pull
 
+    def stand_for(self, subject: str, headers: dict[str, str]) -> None:
+        """This message asks for another one to be processed: it counts as a delivery of that one."""
+        self.subject, self.headers = subject, headers
+
     async def ack(self) -> None:
         await self._settle(b"+ACK")
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import cast
 
 from shanty_protocol import Effort
+from shanty_runtime.team.budgets import read_budget
 from shanty_runtime.team.definition import AgentDefinition, Role
 from shanty_runtime.team.fields import Fields, both_spellings
 from shanty_runtime.team.folder import Folder
 from shanty_runtime.team.mcp_servers import only_refers, read_mcp_servers
 from shanty_runtime.team.modules import Modules
-from shanty_runtime.team.positions import Located
+from shanty_runtime.team.permissions import read_permissions
 from shanty_runtime.team.problems import advice, described
+from shanty_runtime.team.rosters import Named, read_roster
 from shanty_runtime.team.schemas import read_schema
 from shanty_runtime.team.skills import Skills
 from shanty_runtime.team.toolbox import BUILT_IN, resolve_tools
@@ -40,6 +42,10 @@ HONOURED = (
     "mcp_servers",
     "skills",
     "egress",
+    "specialists",
+    "budget",
+    "permissions",
+    "ask_human",
 )
 SPELLINGS = both_spellings((*HONOURED, *NOT_HONOURED))
 EFFORTS = ("low", "medium", "high")
@@ -52,18 +58,27 @@ class Agents:
     """Reads the agents of one team."""
 
     def __init__(
-        self, folder: Folder, modules: Modules, own_tools: Mapping[str, Tool] | None, skills: Skills
+        self,
+        folder: Folder,
+        modules: Modules,
+        own_tools: Mapping[str, Tool] | None,
+        skills: Skills,
+        lead: str,
     ) -> None:
+        self.rosters: dict[str, tuple[Named, ...]] = {}
+        """The specialists of every agent that names some in its front matter."""
         self._folder = folder
+        self._lead = lead
         self._skills = skills
         self._modules = modules
         self._own_tools = own_tools
 
-    def read(self, name: str, role: Role, named_at: Located) -> AgentDefinition | None:
-        """The agent that team.yaml names there; None and problems where it is wrong."""
+    def read(self, named: Named, role: Role) -> AgentDefinition | None:
+        """The agent that is named there; None and problems where it is wrong."""
+        name = named.name
         files = [path for path in _files_of(name) if self._folder.has(path)]
         if not files:
-            self._missing(name, named_at)
+            self._missing(named)
             return None
         for extra in files[1:]:
             message = f"agent {name} also has the file {files[0]}"
@@ -72,10 +87,11 @@ class Agents:
             return self._with_model(files[0], name, role)
         return self._with_code(files[0], name, role)
 
-    def _missing(self, name: str, named_at: Located) -> None:
+    def _missing(self, named: Named) -> None:
         there_are = [file.rpartition(".")[0] for file in self._folder.names(FOLDER) if file.endswith((".md", ".py"))]
+        name = named.name
         message = f"agent {name} has no file {FOLDER}/{name}.md or {FOLDER}/{name}.py"
-        self._folder.problems.add("team.yaml", named_at.line, named_at.column, message, advice(name, there_are))
+        self._folder.problems.add(named.path, named.at.line, named.at.column, message, advice(name, there_are))
 
     def _with_model(self, path: str, name: str, role: Role) -> AgentDefinition | None:
         read = self._folder.agent_file(path)
@@ -89,6 +105,7 @@ class Agents:
             hint = "write the agent's instructions after the front matter"
             self._folder.problems.add(path, file.prompt_line, 1, "the prompt is empty", hint)
         memory = _memory(fields)
+        servers = read_mcp_servers(fields, self._folder.problems, path)
         return AgentDefinition(
             name=name,
             description=fields.text("description"),
@@ -101,9 +118,13 @@ class Agents:
             input_schema=self._schema(fields, path, "input"),
             output_schema=self._schema(fields, path, "output"),
             memory=memory,
-            mcp_servers=read_mcp_servers(fields, self._folder.problems, path),
+            mcp_servers=servers,
             skills=self._skills.of(fields),
             egress=_egress(fields),
+            specialists=self._roster(fields, path, name, role),
+            permissions=read_permissions(fields, self._own_tools, [server.name for server in servers]),
+            ask_human=fields.flag("ask_human"),
+            budget=read_budget(fields, self._folder.problems, path),
             not_honoured=tuple(written for key, written in fields.given() if _has_no_effect(fields, key)),
         )
 
@@ -122,6 +143,16 @@ class Agents:
             output_schema=handler.output_schema,
             handler=handler,
         )
+
+    def _roster(self, fields: Fields, path: str, name: str, role: Role) -> tuple[str, ...]:
+        given = fields.located("specialists")
+        if given is not None and role == "lead":
+            fields.report(given, "the lead's specialists are not named here", "name them in team.yaml")
+            return ()
+        roster = read_roster(fields, path, name, self._lead)
+        if roster:
+            self.rosters[name] = roster
+        return tuple(each.name for each in roster)
 
     def _check_name(self, fields: Fields, name: str) -> None:
         given = fields.located("name")

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from shanty_protocol import Effort
+from shanty_protocol import Budget, Effort
 from shanty_runtime.agent.handler import Handler
+from shanty_runtime.agent.profile import Permission
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models.rehearsal import Rehearsal
 from shanty_runtime.tools.base import Tool
@@ -26,14 +27,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_turns: int = 40
     """Model calls of one thread; an agent's own `max_turns` goes before it."""
     max_threads: int = 1000
-    """Threads of one run, over its whole life."""
+    """Threads that one thread may open, over the whole life of a run."""
     max_active_threads: int = 32
-    """Threads of one run that work at the same time."""
+    """Threads that one thread has at work at the same time."""
     max_depth: int = 3
+    """Levels below the lead: its own specialists are at 1, and theirs at 2."""
     max_attempts: int = 5
     """How often a thread is taken up again after its worker died."""
     delegation_deadline_s: float = 1800.0
     """How long a delegation may take that names no deadline of its own."""
+    decision_deadline_s: float = 86_400.0
+    """How long an approval or an answer is waited for; then the call is denied, or the question given up."""
 
 
 class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +61,14 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     skills: tuple[Skill, ...] = ()
     egress: tuple[EgressRule, ...] = ()
     """Where `fetch_url` may go; the tool is not there without a rule."""
+    specialists: tuple[str, ...] = ()
+    """Whom it may delegate to: one that names some is a lead itself, whatever its role in the team."""
+    permissions: dict[str, Permission] = {}
+    """What it says of tools itself; it goes before what the team says."""
+    ask_human: bool = False
+    """Whether a specialist may ask people. A lead always may."""
+    budget: Budget | None = None
+    """What a delegation to it is granted where its lead names nothing else."""
     not_honoured: tuple[str, ...] = ()
     """Fields of Claude Code's front matter that are understood and have no effect here."""
 
@@ -69,10 +81,15 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     lead: AgentDefinition
     specialists: tuple[AgentDefinition, ...] = ()
+    """Every agent but the lead: those it leads itself, then those that they lead."""
     tools: dict[str, Tool] = {}
     """Those of tools.py; the built-in ones are `shanty_runtime.tools.files.WORKSPACE_TOOLS`."""
     rehearsals: dict[str, Rehearsal] = {}
     limits: Limits = Limits()
+    budget: Budget | None = None
+    """What a run may spend where whoever starts it says nothing else."""
+    permissions: dict[str, Permission] = {}
+    """What is said of tools for every agent that says nothing else."""
     model: str = ""
     """For agents that inherit; empty where the team names none."""
 
@@ -87,6 +104,14 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
                 return agent
         there_are = ", ".join(agent.name for agent in self.agents)
         raise ConfigError(f"team {self.name} has no agent {name!r}; there are {there_are}")
+
+    def roster_of(self, leader: AgentDefinition) -> tuple[AgentDefinition, ...]:
+        """The specialists that an agent leads."""
+        return tuple(self.agent(name) for name in leader.specialists)
+
+    def leads_of(self, name: str) -> tuple[str, ...]:
+        """Who may delegate to an agent."""
+        return tuple(agent.name for agent in self.agents if name in agent.specialists)
 
     def rehearsal_for(self, name: str) -> Rehearsal:
         """The function that plays an agent. Raises ConfigError where there is none."""

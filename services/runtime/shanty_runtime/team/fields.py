@@ -87,6 +87,15 @@ class Fields:
             return default
         return str(found.value)
 
+    def flag(self, name: str) -> bool:
+        found = self.located(name)
+        if found is None:
+            return False
+        if not isinstance(found.value, bool):
+            self._wrong(name, "true or false", "write it without quotes")
+            return False
+        return found.value
+
     def whole(self, name: str, default: Default, *, low: int, high: int) -> int | Default:
         found = self.located(name)
         if found is None:
@@ -109,6 +118,18 @@ class Fields:
         if not 0 < found.value <= high:
             self._wrong(name, f"more than 0 and at most {high:.0f} seconds", f"leave it out for {default:.0f}")
             return default
+        return float(found.value)
+
+    def amount(self, name: str, unit: str, *, high: float) -> float | None:
+        found = self.located(name)
+        if found is None:
+            return None
+        if not isinstance(found.value, int | float) or isinstance(found.value, bool):
+            self._wrong(name, f"a number of {unit}", "write it without quotes and units")
+            return None
+        if not 0 < found.value <= high:
+            self._wrong(name, f"more than 0 and at most {high:.0f} {unit}")
+            return None
         return float(found.value)
 
     def listed(self, name: str) -> tuple[Located, ...] | None:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
+
+import msgspec
 
 from shanty_runtime.errors import TeamError
 from shanty_runtime.team.agents import MAX_TURNS, Agents
+from shanty_runtime.team.budgets import read_budget
 from shanty_runtime.team.definition import AgentDefinition, Limits, Team
 from shanty_runtime.team.fields import Fields, both_spellings
 from shanty_runtime.team.folder import Folder
 from shanty_runtime.team.importing import TeamPackage
 from shanty_runtime.team.modules import Modules
+from shanty_runtime.team.permissions import read_permissions
 from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import Problems, described, nearest
+from shanty_runtime.team.rosters import Named, check_tree, read_roster
 from shanty_runtime.team.skills import Skills
 
 TEAM_FILE = "team.yaml"
 API_VERSION = "shanty/v1"
-KEYS = ("apiVersion", "name", "description", "goal", "model", "lead", "specialists", "limits")
+KEYS = (
+    "apiVersion",
+    "name",
+    "description",
+    "goal",
+    "model",
+    "lead",
+    "specialists",
+    "limits",
+    "permissions",
+    "budget",
+)
 DEFAULT_LEAD = "lead"
 MONTH_S = 30 * 24 * 3600.0
 
@@ -43,12 +61,16 @@ def _read(folder: Folder, package: TeamPackage) -> Team | None:
     modules = Modules(folder, package)
     tools = modules.tools()
     skills = Skills(folder)
-    lead, specialists = _agents(fields, written, Agents(folder, modules, tools, skills))
+    limits = _limits(fields, folder.problems)
+    named_lead = _lead(fields, written)
+    agents = Agents(folder, modules, tools, skills, lead="" if named_lead is None else named_lead.name)
+    lead, specialists = _agents(fields, named_lead, agents)
+    if named_lead is not None:
+        check_tree(folder.problems, named_lead.name, agents.rosters, limits.max_depth)
     skills.check_all()
     names = [agent.name for agent in (lead, *specialists) if agent is not None]
     rehearsals = modules.rehearsals(names)
     name = _team_name(fields)
-    limits = _limits(fields, folder.problems)
     if lead is None:
         return None
     return Team(
@@ -61,6 +83,8 @@ def _read(folder: Folder, package: TeamPackage) -> Team | None:
         tools=tools or {},
         rehearsals=rehearsals,
         limits=limits,
+        budget=read_budget(fields, folder.problems, TEAM_FILE),
+        permissions=read_permissions(fields, tools, _servers((lead, *specialists))),
         model=fields.text("model"),
     )
 
@@ -95,30 +119,36 @@ def _team_name(fields: Fields) -> str:
     return fields.identifier(given) or ""
 
 
+def _lead(fields: Fields, written: Located) -> Named | None:
+    at = fields.located("lead") or Located(value=DEFAULT_LEAD, line=written.line, column=written.column)
+    name = fields.agent_name(at) if fields.text("lead", DEFAULT_LEAD) else None
+    return None if name is None else Named(name=name, path=TEAM_FILE, at=at)
+
+
 def _agents(
-    fields: Fields, written: Located, agents: Agents
+    fields: Fields, lead: Named | None, agents: Agents
 ) -> tuple[AgentDefinition | None, tuple[AgentDefinition, ...]]:
-    """The lead and the specialists, as far as they could be read."""
-    lead_at = fields.located("lead") or Located(value=DEFAULT_LEAD, line=written.line, column=written.column)
-    lead_name = fields.agent_name(lead_at) if fields.text("lead", DEFAULT_LEAD) else None
-    lead = None if lead_name is None else agents.read(lead_name, "lead", lead_at)
-    seen: dict[str, Located] = {}
-    specialists = []
-    for named_at in fields.listed("specialists") or ():
-        name = fields.agent_name(named_at)
-        if name is None:
-            continue
-        if name == lead_name:
-            fields.report(
-                named_at, f"{name} is the lead, and cannot be a specialist too", "remove it from specialists"
-            )
-        elif name in seen:
-            fields.report(named_at, f"{name} is listed twice", f"the first is in line {seen[name].line}; keep one")
-        else:
-            seen[name] = named_at
-            specialist = agents.read(name, "specialist", named_at)
-            specialists += [] if specialist is None else [specialist]
-    return lead, tuple(specialists)
+    """The lead, and everybody below it level by level, as far as they could be read."""
+    lead_name = "" if lead is None else lead.name
+    roster = read_roster(fields, TEAM_FILE, lead_name, lead_name)
+    read_lead = None
+    if lead is not None:
+        read_lead = agents.read(lead, "lead")
+        agents.rosters[lead.name] = roster
+    if read_lead is not None:
+        read_lead = msgspec.structs.replace(read_lead, specialists=tuple(each.name for each in roster))
+    specialists: dict[str, AgentDefinition | None] = {}
+    to_read = deque(roster)
+    while to_read:
+        named = to_read.popleft()
+        if named.name not in specialists:
+            specialists[named.name] = agents.read(named, "specialist")
+            to_read.extend(agents.rosters.get(named.name, ()))
+    return read_lead, tuple(each for each in specialists.values() if each is not None)
+
+
+def _servers(agents: Iterable[AgentDefinition | None]) -> list[str]:
+    return [server.name for agent in agents if agent is not None for server in agent.mcp_servers]
 
 
 def _limits(fields: Fields, problems: Problems) -> Limits:
@@ -134,4 +164,5 @@ def _limits(fields: Fields, problems: Problems) -> Limits:
         max_depth=inner.whole("max_depth", usual.max_depth, low=1, high=10),
         max_attempts=inner.whole("max_attempts", usual.max_attempts, low=1, high=1_000),
         delegation_deadline_s=inner.seconds("delegation_deadline_s", usual.delegation_deadline_s, high=MONTH_S),
+        decision_deadline_s=inner.seconds("decision_deadline_s", usual.decision_deadline_s, high=MONTH_S),
     )

@@ -28,6 +28,9 @@ CONTROL_TOOLS = (
     "wait_for_replies",
     "send_to_specialist",
     "list_specialists",
+    "ask_lead",
+    "ask_human",
+    "answer_specialist",
     "submit_result",
     "report_progress",
 )

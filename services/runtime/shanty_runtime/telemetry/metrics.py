@@ -20,6 +20,8 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Observation
 
 from shanty_protocol import (
+    BudgetExhausted,
+    BudgetRequested,
     ChunkAddress,
     DelegationSent,
     Entry,
@@ -52,6 +54,9 @@ STALE_S = 30.0
 """What was seen of a queue is not repeated for longer: old figures are worse than none."""
 
 UNKNOWN_TOOL = "unknown"
+
+LIMITS = ("token_limit", "cost_limit", "model_call_limit", "tool_call_limit", "time_limit")
+"""What a thread may run out of."""
 
 ActivationEnd = Literal["rested", "handed_back", "busy", "fenced", "failed", "unreadable"]
 """How a worker's hold on a thread ended."""
@@ -117,6 +122,7 @@ _mail_rejected = _Kept(names.MAIL_REJECTED)
 _activations = _Kept(names.ACTIVATIONS)
 _threads_active = _Kept(names.THREADS_ACTIVE)
 _threads_taken_over = _Kept(names.THREADS_TAKEN_OVER)
+_budgets_exhausted = _Kept(names.BUDGETS_EXHAUSTED)
 _leases_lost = _Kept(names.LEASES_LOST)
 _bus_connected = _Kept(names.BUS_CONNECTED)
 _bus_reconnects = _Kept(names.BUS_RECONNECTS)
@@ -147,6 +153,8 @@ def agent_begins(agent: str, model: str, specialists: Iterable[str]) -> None:
         _mail_rejected.add(0, agent, code)
     for outcome in get_args(ActivationEnd):
         _activations.add(0, agent, outcome)
+    for limit in LIMITS:
+        _budgets_exhausted.add(0, agent, limit)
     for status in get_args(Status):
         _delegations_replied.add(0, agent, status)
     for specialist in specialists:
@@ -167,6 +175,8 @@ def entry_written(address: EntryAddress, entry: Entry, opened_at_ms: int) -> Non
             delegation_replied(address.agent, entry.outcome.status, opened_at_ms)
         case ThreadTakenOver():
             _threads_taken_over.add(1, address.agent)
+        case BudgetExhausted() | BudgetRequested():
+            _budgets_exhausted.add(1, address.agent, entry.code)
         case ThreadFailed() if address.to == DEAD:
             mail_rejected(address.agent, entry.code)
         case _:

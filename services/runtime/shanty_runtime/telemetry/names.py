@@ -141,6 +141,7 @@ SHANTY_THREAD_ID = _attribute("shanty.thread.id", "The thread: its place in the 
 SHANTY_RECIPIENT = _attribute("shanty.recipient", "The agent an entry is addressed to, or log, dead or operators.")
 SHANTY_CANCELLED = _attribute("shanty.cancelled", "True where the work was cancelled, which is not an error.")
 SHANTY_STATUS = _attribute("shanty.status", "How a delegation was answered: ok, partial, failed, refused and so on.")
+SHANTY_LIMIT = _attribute("shanty.limit", "Which limit was reached: the protocol's code for it.")
 SHANTY_CODE = _attribute("shanty.code", "Why a mail is a dead letter: one of the protocol's codes.")
 SHANTY_OUTCOME = _attribute(
     "shanty.outcome",
@@ -241,6 +242,14 @@ THREADS_TAKEN_OVER = _metric(
     "{thread}",
     "Threads taken over from a worker that is gone.",
     GEN_AI_AGENT_NAME,
+)
+BUDGETS_EXHAUSTED = _metric(
+    "shanty.budgets.exhausted",
+    "counter",
+    "{thread}",
+    "Times a thread had spent all it may, by which limit: a delegation ends then, a run waits for people.",
+    GEN_AI_AGENT_NAME,
+    SHANTY_LIMIT,
 )
 LEASES_LOST = _metric(
     "shanty.leases.lost",

@@ -5,6 +5,7 @@
 """
 
 from shanty_runtime.thread.decide import decide
-from shanty_runtime.thread.state import State, apply, fold
+from shanty_runtime.thread.fold import apply, fold
+from shanty_runtime.thread.state import State
 
 __all__ = ["State", "apply", "decide", "fold"]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
 
@@ -38,17 +38,23 @@ from shanty_runtime.thread.decide import (
     AskModel,
     Compact,
     Draft,
+    FinishFanOut,
     FireTimer,
     Park,
+    ReadItems,
     Received,
     Reject,
     RunCalls,
     RunHandler,
+    StartFanOut,
     Step,
     Write,
+    asked_to_stop,
     decide,
-    reply_to_opener,
+    interject,
+    reply_to_asker,
 )
+from shanty_runtime.thread.fanning import finish_fan_out, read_items, start_fan_out
 from shanty_runtime.thread.handling import run_handler
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.workplace import Loaded, Workplace
@@ -57,8 +63,19 @@ logger = logging.getLogger("shanty.thread")
 
 BUSY_DELAY_S = (0.25, 0.5)
 """How long a mail is put back when another worker has its thread. That worker hears it too, and reads it sooner."""
+MOST_IN_HAND = 8
+"""Mails of one thread that are held back from the server: a worker's pull has room for few, and for many threads."""
 UNREADABLE_DELAY_S = 30.0
 """How long a mail is put back when its thread's journal has entries this version does not know."""
+
+PATIENT_DELIVERIES = 20
+"""How often a mail that waits for an earlier one comes back as soon as one whose thread is taken; then less often."""
+
+
+def waiting_delay_s(delivered: int) -> float:
+    """How long a mail is put back that waits for an earlier one. If that one is a dead letter, it may be days."""
+    times = 1 << min(max(0, delivered - PATIENT_DELIVERIES), 10)
+    return min(random.uniform(*BUSY_DELAY_S) * times, UNREADABLE_DELAY_S)
 
 
 class Activation:
@@ -75,11 +92,13 @@ class Activation:
         self._waiting: dict[str, Received] = {}
         self._rejected: set[str] = set()
         self._due_ms = 0
+        self._news = asyncio.Event()
         self._held: HeldThread
 
     def post(self, mail: Received, delivery: Delivery | None = None) -> None:
         """Hand over a mail; without a delivery it was only heard, and its delivery will come by itself."""
         self._waiting.setdefault(mail.subject, mail)
+        self._news.set()
         if delivery is not None:
             self.deliveries.append(delivery)
 
@@ -165,23 +184,75 @@ class Activation:
                     await self._reject(step)
                 case Write():
                     await self._held.write(step.drafts)
+                    await self._ack_surplus()
                     abandoned = abandoned and not isinstance(step.drafts[0].entry, ThreadTakenOver)
                 case FireTimer():
                     await self._fire_timer(step.late)
                 case AskModel():
-                    await ask_model(self._held)
+                    await self._attentively(ask_model(self._held))
                 case Compact():
-                    await compact(self._held)
+                    await self._attentively(compact(self._held))
                 case RunCalls():
-                    await run_calls(self._held, step.calls, self.workplace.profile.tools)
+                    await self._attentively(run_calls(self._held, step.calls, self.workplace.profile.tools))
+                case StartFanOut():
+                    await start_fan_out(self._held, step.call)
+                case ReadItems():
+                    await read_items(self._held, step.call_id)
+                case FinishFanOut():
+                    await finish_fan_out(self._held, step.call_id)
                 case RunHandler():
-                    await self._run_handler(step.mail)
+                    await self._attentively(self._run_handler(step.mail))
         return False
 
     def _decide(self, *, abandoned: bool) -> Step:
         self._held.due_ms = self._due_ms
-        mails = [mail for subject, mail in self._waiting.items() if subject not in self._rejected]
-        return decide(self._held.state, mails, self._held.stamp(), abandoned=abandoned)
+        return decide(self._held.state, self._mails(), self._held.stamp(), abandoned=abandoned)
+
+    def _mails(self) -> list[Received]:
+        consumed = self._held.state.consumed
+        for subject in [each for each in self._waiting if each in consumed]:
+            del self._waiting[subject]
+        return [mail for subject, mail in self._waiting.items() if subject not in self._rejected]
+
+    # Steps that take a while
+
+    async def _attentively(self, work: Coroutine[None, None, None]) -> None:
+        """Do a step, and meanwhile take in advice and requests to stop."""
+        step = asyncio.create_task(work)
+        try:
+            while not step.done():
+                self._news.clear()
+                if await self._interrupted(step):
+                    return
+                await self._news_or_end(step)
+            step.result()
+        finally:
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
+
+    async def _interrupted(self, step: asyncio.Task[None]) -> bool:
+        """Take in what cannot wait for the end of the step. True where it ended the step."""
+        held, mails = self._held, self._mails()
+        stop = asked_to_stop(held.state, mails)
+        if stop == "abort":
+            return True
+        if held.profile.handler is not None:
+            # A handler names what it has begun itself, so nothing is taken in before it has ended.
+            held.stop_requested = bool(stop)
+            return False
+        if held.state.stopping is not None and held.state.stopping.until_ms <= held.stamp().at_ms:
+            return True
+        if (draft := interject(held.state, mails, held.stamp())) is not None:
+            await held.write((draft,))
+        return not held.state.owes_reply
+
+    async def _news_or_end(self, step: asyncio.Task[None]) -> None:
+        """Until mail comes, the step ends, or the time to wrap up is over."""
+        stopping = self._held.state.stopping
+        left_s = None if stopping is None else max(0.0, (stopping.until_ms - self._held.stamp().at_ms) / 1000)
+        news = asyncio.create_task(self._news.wait())
+        await asyncio.wait((step, news), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        news.cancel()
 
     async def _settle(self) -> None:
         """The thread rests: ack what it took in, and put back what has to wait for an earlier mail."""
@@ -195,7 +266,15 @@ class Activation:
             elif taken or delivery.subject in self._rejected or delivery.subject.startswith("shanty.timer."):
                 await delivery.ack()
             else:
-                await delivery.nak(random.uniform(*BUSY_DELAY_S))
+                await delivery.nak(waiting_delay_s(delivery.delivered))
+
+    async def _ack_surplus(self) -> None:
+        """Ack what was taken in, long before the thread rests. One is kept: should we die, it wakes the thread."""
+        if len(self.deliveries) > MOST_IN_HAND:
+            taken = [each for each in self.deliveries if each.subject in self._held.state.consumed]
+            for delivery in taken[1:]:
+                await delivery.ack()
+            self.deliveries = [each for each in self.deliveries if not each.settled]
 
     async def _leave(self, delay_s: float) -> None:
         """Give the thread up: what is known of it here may be wrong, and its mail is for somebody else."""
@@ -220,10 +299,9 @@ class Activation:
             await self._answer(Outcome(status="failed", code="handler_failed", summary=str(error)), opener)
 
     async def _answer(self, outcome: Outcome, opener: Received | None = None) -> None:
-        """Reply to all that the opener has sent so far."""
+        """Reply to all that was asked so far."""
         held = self._held
-        answers = held.state.newest if opener is None else opener.subject
-        due = reply_to_opener(held.state, held.stamp(), outcome, answers=answers, opener=opener)
+        due = reply_to_asker(held.state, held.stamp(), outcome, opener)
         await held.write((Draft(due.to, due.entry),))
 
     async def _fire_timer(self, late: Sequence[str]) -> None:
@@ -235,9 +313,11 @@ class Activation:
         await self._held.write((Draft(LOG, entry),))
 
     async def _has_started(self, thread: str) -> bool:
+        """Whether its first entry is there: a step of its own, or its reply. A lead in a zone may read no other."""
         specialist = self._held.state.children[thread].specialist
-        first = EntryAddress(LOG, self.run_id, thread, specialist, 0)
-        return await self.workplace.bus.journals.last_of(first.guard) is not None
+        to = (LOG, self.workplace.profile.agent)
+        first = [EntryAddress(each, self.run_id, thread, specialist, 0).subject for each in to]
+        return bool(await self.workplace.bus.journals.get_all(first))
 
     async def _set_timer(self) -> None:
         """One timer a thread: when it has to wake next. One that is set to an earlier time will do."""
@@ -257,6 +337,8 @@ class Activation:
         return TimerAddress(phase, self.workplace.profile.agent, self.run_id, self.thread, DUE)
 
     async def _reject(self, step: Reject) -> None:
+        if not self._held.lease.held():
+            raise Fenced("what cannot be taken in here may be for whoever has the thread now")
         delivery = next((each for each in self.deliveries if each.subject == step.mail.subject), None)
         if delivery is not None:  # a mail that was only heard is put away when it is delivered
             await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, step.code, step.reason)

@@ -30,6 +30,7 @@ from shanty_runtime.thread.dialogue import last_turn, text_block
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.plan import refusals
 from shanty_runtime.thread.retries import retry_after_s
+from shanty_runtime.thread.state import State
 
 logger = logging.getLogger("shanty.thread")
 
@@ -49,12 +50,12 @@ summary alone."""
 
 async def ask_model(held: HeldThread) -> None:
     """The next reply of the thread's model, or the failure to get one, as an entry."""
-    dialogue = held.state.dialogue
+    dialogue, shown = held.state.dialogue, held.state.next_n
     request = model_request(
         held.profile,
         held.state.thread,
         dialogue.next_messages(),
-        max_tokens=held.profile.max_tokens * 2**dialogue.cut_turns,
+        max_tokens=room_for_reply(held.state, held.profile.max_tokens * 2**dialogue.cut_turns),
     )
     try:
         reply = await _reply(held, request)
@@ -70,6 +71,8 @@ async def ask_model(held: HeldThread) -> None:
             usage=reply.usage,
             cost_microusd=cost_microusd,
             refused=refusals(held.state, reply.blocks),
+            # What was taken in while the model was speaking is for its next turn.
+            shown=shown if held.state.next_n > shown else None,
         )
         await held.write((Draft(LOG, entry),))
     except ModelError as error:
@@ -88,7 +91,8 @@ async def compact(held: HeldThread) -> None:
         await held.write((Draft(LOG, entry),))
         return
     messages = [*dialogue.next_messages(), Message("user", (text_block(SUMMARISE),))]
-    request = model_request(held.profile, held.state.thread, messages, purpose="summary")
+    room = room_for_reply(held.state, held.profile.max_tokens)
+    request = model_request(held.profile, held.state.thread, messages, max_tokens=room, purpose="summary")
     try:
         reply = await _reply(held, request)
         summary = "\n".join(block["text"] for block in reply.blocks if block["type"] == "text").strip()
@@ -108,6 +112,11 @@ async def compact(held: HeldThread) -> None:
         await held.write((Draft(LOG, entry),))
     except ModelError as error:
         await _note_failure(held, error)
+
+
+def room_for_reply(state: State, wanted: int) -> int:
+    """How long a reply may be: a limit in tokens is not overdrawn by what the model says, only by what it reads."""
+    return max(1, min(wanted, state.escrow.left.get("tokens", wanted)))
 
 
 async def _reply(held: HeldThread, request: ModelRequest) -> ModelReply:

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 
 from shanty_protocol import ToolCalled, ToolReturned
 from shanty_protocol.ids import LOG
-from shanty_runtime.errors import Fenced, OutcomeUnknown, WorkspaceError
+from shanty_runtime.agent.schema import problems_with
+from shanty_runtime.errors import Fenced, OutcomeUnknown, ToolError, WorkspaceError
 from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics, tool_span
 from shanty_runtime.thread.decide import Draft
@@ -94,6 +95,9 @@ async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool)
         tainted=held.state.tainted,
     )
     try:
+        if call.approval is not None and call.approval.edited:
+            if problem := problems_with(call.arguments, tool.input_schema):
+                return failure(call.name, ToolError(f"the arguments a person gave do not fit: {problem}"))
         arguments = tool.decode(call.arguments)
         if recovered and tool.effect == "irreversible":
             found = None if tool.lookup is None else await tool.lookup(arguments, context)

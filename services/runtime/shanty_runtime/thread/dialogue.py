@@ -33,6 +33,18 @@ Meaning = Literal["calls", "words", "again"] | Outcome
 """What a reply asks for: carry out its calls, take its words as the answer, ask again, or end the thread so."""
 
 
+class Approval(msgspec.Struct):
+    """What a call waits for from a person, or has been given."""
+
+    request: str
+    """Subject of the request."""
+    digest: str
+    expires_at_ms: int
+    waiting: bool = True
+    edited: bool = False
+    """A person put other arguments in place of those that were asked about."""
+
+
 class Call(msgspec.Struct):
     """One tool call of the newest model reply, or one step of a handler."""
 
@@ -43,6 +55,8 @@ class Call(msgspec.Struct):
     """Its intent is in the journal: whoever finds it so without an outcome does not know whether it was made."""
     status: Literal["open", "ok", "error", "unknown"] = "open"
     content: str = ""
+    approval: Approval | None = None
+    """Where a person was asked before it is made."""
 
     @property
     def settled(self) -> bool:
@@ -52,10 +66,17 @@ class Call(msgspec.Struct):
         self.content, self.status = content, status
 
 
+class Note(msgspec.Struct, frozen=True):
+    """A text for the next user message, and the place in the journal it came with."""
+
+    text: str
+    place: int
+
+
 class Dialogue(msgspec.Struct):
     messages: list[Message] = []
-    notes: list[str] = []
-    """Texts for the next user message."""
+    notes: list[Note] = []
+    """What was said to the thread and its model has not been shown yet."""
     calls: dict[str, Call] = {}
     """Those of the newest reply."""
 
@@ -88,24 +109,33 @@ class Dialogue(msgspec.Struct):
         if self.calls:
             said.append(Message("user", tuple(map(result_block, self.calls.values()))))
         if self.notes:
-            said.append(Message("user", tuple(map(text_block, self.notes))))
+            said.append(Message("user", tuple(text_block(note.text) for note in self.notes)))
         return said
 
     def expected_tokens(self) -> int:
         """About how many tokens the next request has."""
-        fresh = [call.content for call in self.calls.values()] + self.notes
+        fresh = [call.content for call in self.calls.values()] + [note.text for note in self.notes]
         return self.context_tokens + sum(map(estimated_tokens, fresh))
 
     # What came back
 
-    def take_reply(self, entry: ModelReplied) -> Meaning:
-        """Take a reply in, and say what it asks for."""
+    def take_reply(self, entry: ModelReplied, place: int) -> Meaning:
+        """Take a reply in, and say what it asks for. What was said while it was being made waits for the next."""
+        unshown = [note for note in self.notes if entry.shown is not None and note.place >= entry.shown]
+        if self.paused:  # it was asked on unchanged, without any note
+            unshown = self.notes
+        self.notes = [note for note in self.notes if note not in unshown]
+        meaning = self._take_reply(entry, place)
+        self.notes += unshown
+        return meaning
+
+    def _take_reply(self, entry: ModelReplied, place: int) -> Meaning:
         self.failures, self.retry_at_ms, self.compactions, self.too_large = 0, 0, 0, False
         calls = [block for block in entry.blocks if block["type"] == "tool_use"]
         match entry.stop_reason:
             case "tool_use" | "end_turn" | "stop_sequence":
                 if not any(_says_something(block) for block in entry.blocks):
-                    return self._empty()
+                    return self._empty(place)
                 self._keep(entry)
                 return "calls" if calls else "words"
             case "pause_turn":
@@ -115,7 +145,7 @@ class Dialogue(msgspec.Struct):
                 return "again" if self.pauses <= MAX_PAUSES else _failed(f"it paused {self.pauses} times in a row")
             case "max_tokens" | "model_context_window_exceeded" as reason:
                 self.too_large = reason == "model_context_window_exceeded"
-                return self._cut(entry, bool(calls))
+                return self._cut(entry, place, bool(calls))
             case "refusal":
                 return Outcome(status="refused", code="model_refused", summary="the model declined to answer")
             case unknown:
@@ -140,20 +170,20 @@ class Dialogue(msgspec.Struct):
             usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens + usage.output_tokens
         )
 
-    def _cut(self, entry: ModelReplied, has_call: bool) -> Meaning:
+    def _cut(self, entry: ModelReplied, place: int, has_call: bool) -> Meaning:
         """A call at the end of a cut reply is incomplete and must not be made, nor may the reply be shown again."""
         if has_call or not entry.blocks:
             self.cut_turns += 1
             return "again" if self.cut_turns < MAX_CUT_TURNS else _failed("its calls are cut off at the length limit")
         self._keep(entry)
-        self.notes.append(GO_ON_AFTER_CUT)
+        self.notes.append(Note(GO_ON_AFTER_CUT, place))
         return "again"
 
-    def _empty(self) -> Meaning:
+    def _empty(self, place: int) -> Meaning:
         self.empty_replies += 1
         if self.empty_replies >= MAX_EMPTY_REPLIES:
             return _failed("it answers with nothing")
-        self.notes.append(GO_ON)
+        self.notes.append(Note(GO_ON, place))
         return "again"
 
     def settle(self) -> None:

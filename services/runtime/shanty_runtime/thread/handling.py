@@ -11,13 +11,16 @@ from typing import Any
 import msgspec
 
 from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
-from shanty_protocol.ids import LOG
+from shanty_protocol.codec import digest_of
+from shanty_protocol.ids import LOG, OPERATORS
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
 from shanty_runtime.redaction import redact
+from shanty_runtime.thread import approvals
 from shanty_runtime.thread.calls import announce, run_call
 from shanty_runtime.thread.decide import Draft, Received
 from shanty_runtime.thread.dialogue import Call
+from shanty_runtime.thread.fold import exhausted_outcome
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.tools.base import Tool
 
@@ -25,7 +28,7 @@ logger = logging.getLogger("shanty.thread")
 
 
 async def run_handler(held: HeldThread, mail: Received | None) -> Outcome | None:
-    """What the handler answers; None where the worker is draining and the handler came to a step before its end.
+    """What the handler answers; None where it came to a step that may not begin: it is to stop, or its worker is.
 
     `mail` is the delegation, until an entry of the journal has named it.
     """
@@ -39,7 +42,7 @@ async def run_handler(held: HeldThread, mail: Received | None) -> Outcome | None
         order = msgspec.convert(given, handler.input_type)
         working = asyncio.ensure_future(handler.function(order, context))
         if not await _ends(working, context.halted):
-            return None
+            return exhausted_outcome(held.state, context.exhausted) if context.exhausted else None
         value = working.result()
     except Fenced:
         raise
@@ -70,9 +73,15 @@ class HandlerContext:
         self._held = held
         self._mail = mail
         self._opening = asyncio.Lock()
+        self._requesting = asyncio.Lock()
         self._steps = 0
         self._steps_at_work = 0
         self._stopped = False
+        self.exhausted = ""
+        """The limit it has come to: the code of its reply."""
+        self._fresh_calls = 0
+        """Those that were not begun before a crash."""
+        self._calls_before = held.state.escrow.counted["tool_calls"]
         self.halted = asyncio.Event()
         """Set once the handler has come to a step it may not begin, and none that it began is at work."""
         self.run, self.thread = held.state.run, held.state.thread
@@ -93,13 +102,26 @@ class HandlerContext:
                 "between two calls a handler must do the same thing each time it is run"
             )
         if call is None or not call.settled:
-            recovered = call is not None
-            call = call or Call(id=call_id, name=tool.name, arguments=msgspec.to_builtins(arguments))
+            given = Call(id=call_id, name=tool.name, arguments=msgspec.to_builtins(arguments))
+            self._check_permission(call, given)
+            if approvals.needs_approval(held.state, call or given):
+                async with self._step():
+                    await self._open()
+                    await self._request(given)
+                await self._halt()
+            if call is not None and call.approval is not None and call.approval.waiting:
+                await self._halt()
+            recovered = call is not None and call.intended
+            call = call or given
             async with self._step():
                 await self._open()
-                if not recovered and tool.effect != "read":
-                    await announce(held, [call], {tool.name: tool})
-                await run_call(held, call, tool, recovered=recovered)
+                allowed = recovered or self._may_call()
+                if allowed:
+                    if not recovered and tool.effect != "read":
+                        await announce(held, [call], {tool.name: tool})
+                    await run_call(held, call, tool, recovered=recovered)
+            if not allowed:
+                await self._halt()
             call = held.state.calls[call_id]
         if call.status != "ok":
             raise ToolError(call.content)
@@ -130,19 +152,53 @@ class HandlerContext:
             )
             await held.write((Draft(opener[0], message),))
 
+    def _check_permission(self, call: Call | None, given: Call) -> None:
+        if self._held.profile.permissions.get(given.name) == "deny":
+            raise ToolError(f"the team's permissions deny {given.name} to {self._held.profile.agent}")
+        if call is None or call.approval is None or digest_of(given.arguments) == call.approval.digest:
+            return
+        raise ToolError(
+            f"{call.id} was to call {call.name} with other arguments when a person was asked: "
+            "between two calls a handler must do the same thing each time it is run"
+        )
+
+    async def _request(self, call: Call) -> None:
+        """Ask a person whether a call may be made."""
+        held = self._held
+        async with self._requesting:
+            stamp = held.stamp()
+            (request,) = approvals.requests_for(held.state, [call], at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence)
+            await held.write((Draft(OPERATORS, request),))
+
+    async def _halt(self) -> None:
+        """Wait here until the handler is cancelled: it is run again when there is a decision."""
+        self._stopped = True
+        self._halt_between_steps()
+        await asyncio.get_running_loop().create_future()
+
     @asynccontextmanager
     async def _step(self) -> AsyncIterator[None]:
-        """While the worker is draining no step begins: the handler waits here until it is cancelled."""
-        if self._held.workplace.draining:
-            self._stopped = True
-            self._halt_between_steps()
-            await asyncio.get_running_loop().create_future()
+        """No step begins once the thread or its worker is to stop: the handler waits here until it is cancelled."""
+        if self._held.stop_requested or self._held.workplace.draining:
+            await self._halt()
         self._steps_at_work += 1
         try:
             yield
         finally:
             self._steps_at_work -= 1
             self._halt_between_steps()
+
+    def _may_call(self) -> bool:
+        """Whether one more call is within what the thread may spend. If not, no further step begins."""
+        escrow = self._held.state.escrow
+        most = escrow.limits.tool_calls
+        if escrow.time_is_over(self._held.stamp().at_ms):
+            self.exhausted = "time_limit"
+        elif most is not None and self._calls_before + self._fresh_calls >= most:
+            self.exhausted = "tool_call_limit"
+        self._stopped = self._stopped or bool(self.exhausted)
+        self._fresh_calls += 1
+        return not self.exhausted
 
     def _halt_between_steps(self) -> None:
         if self._stopped and not self._steps_at_work:

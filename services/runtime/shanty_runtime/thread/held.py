@@ -13,8 +13,9 @@ from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Lease, Stored
 from shanty_runtime.errors import Fenced
 from shanty_runtime.telemetry import inject, metrics, publish_span
-from shanty_runtime.thread.decide import Draft, Received, Stamp
-from shanty_runtime.thread.state import State, apply
+from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
+from shanty_runtime.thread.fold import apply
+from shanty_runtime.thread.state import State
 from shanty_runtime.thread.workplace import Workplace
 from shanty_runtime.tools.workspace import Workspace
 
@@ -32,6 +33,8 @@ class HeldThread:
         """What has been received for the thread, by subject; more may be posted at any time."""
         self.due_ms = 0
         """A deadline that a timer says has come, should our own clock be behind."""
+        self.stop_requested = False
+        """A Python handler ends before its next step."""
         self._writing = asyncio.Lock()
 
     @property
@@ -49,20 +52,26 @@ class HeldThread:
         return Workspace(self.bus.files, state.run, agent=self.profile.agent, thread=state.thread, key=key)
 
     async def write(self, drafts: Sequence[Draft]) -> None:
-        """Append entries in order, all on the way at once. Raises Fenced where somebody else took a place."""
-        if not drafts:
-            return
+        """Append entries in order, all on the way at once, and then whatever they make due.
+
+        Raises Fenced where somebody else took a place.
+        """
         async with self._writing:
-            places = [
-                (self.state.address(draft.to, self.state.next_n + offset), draft.entry)
-                for offset, draft in enumerate(drafts)
-            ]
-            stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
-            for (address, entry), one in zip(places, stored, strict=True):
-                answered_before = bool(self.state.answered)
-                apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
-                self.state.next_seq = max(self.state.next_seq, one.seq + 1)
-                metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
+            while drafts:
+                await self._write(drafts)
+                drafts = due_drafts(self.state)
+
+    async def _write(self, drafts: Sequence[Draft]) -> None:
+        places = [
+            (self.state.address(draft.to, self.state.next_n + offset), draft.entry)
+            for offset, draft in enumerate(drafts)
+        ]
+        stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
+        for (address, entry), one in zip(places, stored, strict=True):
+            answered_before = bool(self.state.answered)
+            apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
+            self.state.next_seq = max(self.state.next_seq, one.seq + 1)
+            metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
 
     async def show(self, step: Literal["model", "tool"], name: str) -> None:
         """Tell whoever watches what begins now."""

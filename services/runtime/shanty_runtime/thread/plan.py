@@ -10,17 +10,30 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from shanty_protocol.ids import depth
 from shanty_runtime.agent.schema import problems_with
+from shanty_runtime.errors import WorkspaceError
 from shanty_runtime.models.base import Block
-from shanty_runtime.thread.state import State
+from shanty_runtime.thread import fanout
+from shanty_runtime.thread.granting import follow_up_problem, grant_problem
+from shanty_runtime.thread.sending import room_problem
+from shanty_runtime.thread.state import NOTHING_NEW, State
 from shanty_runtime.thread.verbs import (
     VERBS,
+    AnswerSpecialist,
+    AskHuman,
+    AskLead,
+    Cancel,
     Delegate,
+    DelegateEach,
     SendToSpecialist,
     SubmitResult,
     Verb,
     WaitForReplies,
 )
+from shanty_runtime.tools.workspace import checked_path
+
+TOO_MANY_CALLS = "this call is beyond the tool calls that may be made here, so it is not made"
 
 
 def refusals(state: State, blocks: Iterable[Block]) -> dict[str, str]:
@@ -28,8 +41,12 @@ def refusals(state: State, blocks: Iterable[Block]) -> dict[str, str]:
     calls = [block for block in blocks if block["type"] == "tool_use"]
     refused: dict[str, str] = {}
     accepted: list[Verb] = []
+    calls_left = state.escrow.left.get("tool_calls")
     for call in calls:
         problem = _problem(state, accepted, call)
+        if not problem and call["name"] in state.profile.tools and calls_left is not None:
+            problem = "" if calls_left else TOO_MANY_CALLS
+            calls_left = max(0, calls_left - 1)
         if problem:
             refused[call["id"]] = problem
     return refused
@@ -48,6 +65,11 @@ def _problem(state: State, accepted: list[Verb], call: Block) -> str:
         if not problem:
             accepted.append(verb)
         return problem
+    policy = state.profile.permissions.get(name)
+    if policy == "deny":
+        return f"the team's permissions deny {name} to {state.profile.agent}"
+    if policy == "ask" and state.stopping is not None and name not in state.allowed_for_thread:
+        return NOTHING_NEW
     tool = state.profile.tools.get(name)
     if tool is None:
         return f"there is no tool {name!r}{_nearest(name, [*state.profile.tools, *offered])}"
@@ -61,11 +83,21 @@ def _problem(state: State, accepted: list[Verb], call: Block) -> str:
 
 
 def _verb_problem(state: State, accepted: Sequence[Verb], verb: Verb) -> str:
+    if state.stopping is not None and isinstance(verb, (Delegate, DelegateEach, SendToSpecialist)):
+        return NOTHING_NEW
     match verb:
         case Delegate():
             return _delegation_problem(state, accepted, verb)
+        case DelegateEach():
+            return _fan_out_problem(state, accepted, verb)
         case SendToSpecialist():
-            return _unknown_threads(state, (verb.thread,))
+            return _unknown_threads(state, (verb.thread,)) or follow_up_problem(state, accepted, verb)
+        case AskLead() | AskHuman():
+            return _question_problem(state, verb)
+        case AnswerSpecialist():
+            return _answer_problem(state, accepted, verb)
+        case Cancel():
+            return _cancel_problem(state, verb)
         case WaitForReplies():
             if problem := _unknown_threads(state, verb.threads):
                 return problem
@@ -81,11 +113,19 @@ def _verb_problem(state: State, accepted: Sequence[Verb], verb: Verb) -> str:
             return ""
 
 
+def _cancel_problem(state: State, order: Cancel) -> str:
+    if problem := _unknown_threads(state, (order.thread,)):
+        return problem
+    if not state.children[order.thread].unanswered:
+        return f"cancel: thread {order.thread} has replied already; there is nothing to stop"
+    return "" if order.within_s > 0 else "cancel: within_s must be more than 0"
+
+
 def _delegation_problem(state: State, accepted: Sequence[Verb], order: Delegate) -> str:
     profile = state.profile
-    contract = profile.contracts.get(order.specialist)
-    if contract is None:
-        return f"there is no specialist {order.specialist!r}{_nearest(order.specialist, list(profile.contracts))}"
+    if problem := _opening_problem(state, order.specialist):
+        return problem
+    contract = profile.contracts[order.specialist]
     if contract.input_schema is not None:
         if order.input is None:
             return f"{order.specialist} takes typed input: give `input` as its schema says"
@@ -96,19 +136,84 @@ def _delegation_problem(state: State, accepted: Sequence[Verb], order: Delegate)
     if not _positive(order.deadline_s):
         return "delegate: deadline_s must be more than 0"
     fresh = sum(isinstance(each, Delegate) for each in accepted)
-    if len(state.children) + fresh >= profile.max_threads:
+    if len(state.children) + sum(map(_opens, accepted)) >= profile.max_threads:
         return f"this run has opened {profile.max_threads} threads, which is all it may"
     active = sum(child.owes_reply for child in state.children.values()) + fresh
     if active >= profile.max_active_threads:
         return f"{active} threads are at work, which is all that may be at once: wait for replies first"
+    return grant_problem(state, accepted, order)
+
+
+def _fan_out_problem(state: State, accepted: Sequence[Verb], order: DelegateEach) -> str:
+    if problem := _opening_problem(state, order.specialist) or fanout.problem_with(state.profile, order):
+        return problem
+    if not _positive(order.deadline_s):
+        return f"{fanout.NAME}: deadline_s must be more than 0"
+    for path in (order.output, order.file):
+        try:
+            checked_path(path or order.output)
+        except WorkspaceError as error:
+            return f"{fanout.NAME}: {error}"
+    before = sum(_opens(each) for each in accepted)
+    if order.items is not None and (problem := room_problem(state, len(order.items), before)):
+        return problem
+    return grant_problem(state, accepted, order)
+
+
+def _opens(verb: Verb) -> int:
+    """How many threads a call opens, as far as it says so itself."""
+    return len(verb.items or ()) if isinstance(verb, DelegateEach) else int(isinstance(verb, Delegate))
+
+
+def _opening_problem(state: State, specialist: str) -> str:
+    """Why this thread may not open one of that specialist."""
+    profile = state.profile
+    if depth(state.thread) >= profile.max_depth:
+        return (
+            f"thread {state.thread} is {depth(state.thread)} levels below the lead, and max_depth is "
+            f"{profile.max_depth}: do this work yourself, or hand in what is missing"
+        )
+    if specialist not in profile.contracts:
+        return f"there is no specialist {specialist!r}{_nearest(specialist, list(profile.contracts))}"
     return ""
+
+
+def _question_problem(state: State, ask: AskLead | AskHuman) -> str:
+    name = "ask_lead" if isinstance(ask, AskLead) else "ask_human"
+    if state.stopping is not None:
+        return NOTHING_NEW
+    if not ask.question.strip():
+        return f"{name}: `question` is empty"
+    if not _positive(ask.deadline_s):
+        return f"{name}: deadline_s must be more than 0"
+    if isinstance(ask, AskHuman) and ask.on_behalf_of:
+        if problem := _unknown_question(state, ask.on_behalf_of):
+            return problem
+        if state.questions[ask.on_behalf_of].passed_on:
+            return f"{ask.on_behalf_of} was passed on already; you are told when it is answered"
+    return ""
+
+
+def _answer_problem(state: State, accepted: Sequence[Verb], given: AnswerSpecialist) -> str:
+    if any(isinstance(each, AnswerSpecialist) and each.question == given.question for each in accepted):
+        return f"{given.question} was answered twice in one turn"
+    return _unknown_question(state, given.question)
+
+
+def _unknown_question(state: State, question: str) -> str:
+    if question in state.questions:
+        return ""
+    open_ones = ", ".join(state.questions) or "none"
+    return f"no question {question!r} waits for you; open are: {open_ones}"
 
 
 def _submission_problem(state: State, accepted: Sequence[Verb], submitted: SubmitResult) -> str:
     if any(isinstance(each, SubmitResult) for each in accepted):
         return "submit_result was called twice in one turn"
-    if any(isinstance(each, (Delegate, SendToSpecialist, WaitForReplies)) for each in accepted):
+    if any(isinstance(each, (Delegate, DelegateEach, SendToSpecialist, WaitForReplies)) for each in accepted):
         return "submit_result ends your work: wait for the replies first, then hand in"
+    if any(isinstance(each, (AskLead, AskHuman)) for each in accepted):
+        return "submit_result ends your work: wait for the answer first, then hand in"
     unknown = [path for path in submitted.files if path not in state.files]
     if unknown:
         known = ", ".join(sorted(state.files)) or "none"
@@ -126,7 +231,8 @@ def _unknown_threads(state: State, threads: Sequence[str]) -> str:
     unknown = [thread for thread in threads if thread not in state.children]
     if not unknown:
         return ""
-    known = ", ".join(f"{child.thread} ({child.specialist})" for child in state.children.values()) or "none"
+    named = [f"{child.thread} ({child.specialist})" for child in state.children.values() if not child.fan_out]
+    known = ", ".join(named) or "none"
     return f"you opened no thread {', '.join(unknown)}; yours are: {known}"
 
 

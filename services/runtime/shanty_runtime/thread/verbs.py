@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from shanty_protocol import Effort
+from shanty_runtime.agent.budget import Allowance
 from shanty_runtime.models.base import ToolCard
 from shanty_runtime.tools.base import argument_schema
 
@@ -17,7 +18,9 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 class Delegate(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Give a piece of work to a specialist and get its thread id at once. Delegations of one turn run side by
-    side. The specialist sees only what you write here."""
+    side. The specialist sees only what you write here. `budget` is a grant out of what you may spend yourself, and
+    what is not spent comes back with the reply. Where you are limited and name no budget, you and the delegations of
+    the turn that name none get equal parts of what is left; threads are not shared like that."""
 
     specialist: str
     objective: str
@@ -29,12 +32,42 @@ class Delegate(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files: tuple[str, ...] = ()
     label: str = ""
     deadline_s: float | None = None
+    budget: Allowance | None = None
+
+
+class DelegateEach(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Give each item of a list to a specialist, a thread an item, `at_most` at a time, and rest until all have
+    replied. The items are in `items`, or in a workspace `file`: a JSON list, or a line of JSON an item. `objective`
+    says {item} where the item goes. A specialist with typed input gets the item as its input, or as the field
+    `input_field` of it, beside what `input` says of all. An item that fails or does not answer in time is tried
+    again `retries` times. The replies are not shown to you: they go to the workspace file `output`, a line of JSON
+    an item, in the order of the items, and you get the counts. `budget` is what each item is granted; where you are
+    limited and name none, each gets an equal part of what is left for all that are still to begin, and you."""
+
+    specialist: str
+    objective: str
+    output: str
+    items: tuple[Any, ...] | None = None
+    file: str = ""
+    input: dict[str, Any] | None = None
+    input_field: str = ""
+    expected_output: str = ""
+    guidance: str = ""
+    boundaries: str = ""
+    effort: Effort = "medium"
+    files: tuple[str, ...] = ()
+    label: str = ""
+    at_most: int = 16
+    retries: int = 1
+    deadline_s: float | None = None
+    budget: Allowance | None = None
 
 
 class WaitForReplies(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rest until threads have replied: all of them, any of them, or a quorum; or until the deadline. Gives the
     replies that are in, and who is still at work. Without `threads` it waits for every thread that owes a reply,
-    and gives those as well that replied before you asked."""
+    and gives those as well that replied before you asked. It ends early with `questions` where a specialist needs
+    an answer of yours to go on."""
 
     threads: tuple[str, ...] = ()
     mode: Literal["all", "any", "quorum"] = "all"
@@ -48,6 +81,43 @@ class SendToSpecialist(Verb, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     thread: str
     message: str
+
+
+class Cancel(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stop a thread you opened that is still at work, and all it has opened. `wrap_up` asks it to hand in what it
+    has; `abort` stops it where it is. Either way it replies `cancelled`."""
+
+    thread: str
+    mode: Literal["wrap_up", "abort"] = "wrap_up"
+    reason: str = ""
+    within_s: float = 60.0
+
+
+class AskLead(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask your lead something you cannot find out and cannot go on without, and rest until it has answered.
+    `options` are answers it may choose from."""
+
+    question: str
+    options: tuple[str, ...] = ()
+    deadline_s: float | None = None
+
+
+class AskHuman(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask a person, and rest until somebody has answered, which can take hours: only what no file, tool or agent can
+    tell you. `options` are answers to choose from. With `on_behalf_of`, the id of a specialist's question, you pass
+    that question on and do not rest: the answer goes to the specialist, and you are told."""
+
+    question: str
+    options: tuple[str, ...] = ()
+    on_behalf_of: str = ""
+    deadline_s: float | None = None
+
+
+class AnswerSpecialist(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answer a question that a thread you opened has asked you. `question` is the id it came with."""
+
+    question: str
+    answer: str
 
 
 class SubmitResult(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,14 +138,28 @@ class ReportProgress(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 VERBS: dict[str, type[Verb]] = {
     "delegate": Delegate,
+    "delegate_each": DelegateEach,
     "wait_for_replies": WaitForReplies,
     "send_to_specialist": SendToSpecialist,
+    "cancel": Cancel,
+    "ask_lead": AskLead,
+    "ask_human": AskHuman,
+    "answer_specialist": AnswerSpecialist,
     "submit_result": SubmitResult,
     "report_progress": ReportProgress,
 }
 
-LEAD_VERBS = ("delegate", "wait_for_replies", "send_to_specialist", "submit_result")
-SPECIALIST_VERBS = ("submit_result", "report_progress")
+LEAD_VERBS = (
+    "delegate",
+    "delegate_each",
+    "wait_for_replies",
+    "send_to_specialist",
+    "answer_specialist",
+    "ask_human",
+    "cancel",
+    "submit_result",
+)
+SPECIALIST_VERBS = ("submit_result", "report_progress", "ask_lead")
 
 
 def verb_cards(names: tuple[str, ...], output_schema: dict[str, Any] | None = None) -> tuple[ToolCard, ...]:

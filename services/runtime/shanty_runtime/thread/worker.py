@@ -12,8 +12,15 @@ import logging
 
 import msgspec
 
-from shanty_protocol import AddressedEntry, DelegationSent, ProtocolError, TimerAddress
+from shanty_protocol import (
+    AddressedEntry,
+    DelegationSent,
+    MailRetried,
+    ProtocolError,
+    TimerAddress,
+)
 from shanty_protocol.codec import decode_timer
+from shanty_protocol.ids import OPERATORS
 from shanty_protocol.subjects import parse, parse_entry
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Delivery, Pull, Stored
@@ -133,8 +140,12 @@ class Worker:
             )
             return
         try:
-            address = parse_entry(delivery.subject)
-            entry = Stored(address, delivery.seq, delivery.data, delivery.headers).entry
+            stored = Stored(parse_entry(delivery.subject), delivery.seq, delivery.data, delivery.headers)
+            while isinstance(stored.entry, MailRetried):
+                stored = await self._named_by(stored.entry, stored)
+                # Should it be rejected again, the letter is about the mail, and not about this request.
+                delivery.stand_for(stored.address.subject, stored.headers)
+            address, entry = stored.address, stored.entry
         except ProtocolError as error:
             await self._put_away(delivery, error.code, error.detail)
             return
@@ -145,6 +156,19 @@ class Worker:
             await delivery.nak(ANOTHER_TEAMS_DELAY_S)
             return
         self._activation(address.run, entry.to_thread).post(Received(address, entry), delivery)
+
+    async def _named_by(self, retried: MailRetried, at: Stored) -> Stored:
+        """The mail that people want processed once more."""
+        if at.address.agent != OPERATORS:
+            raise ProtocolError("wrong_recipient", f"{at.address.agent} may not have mail processed again")
+        named = parse_entry(retried.mail)
+        if (named.to, named.run) != (at.address.to, at.address.run):
+            told = f"{retried.mail} is not mail of {at.address.to} in run {at.address.run}"
+            raise ProtocolError("wrong_recipient", told)
+        stored = await self.workplace.bus.journals.get(retried.mail)
+        if stored is None or stored.seq >= at.seq:
+            raise ProtocolError("invalid_message", f"there was no mail {retried.mail} before this")
+        return stored
 
     async def _take_timers(self, pull: Pull) -> None:
         async for delivery in pull:

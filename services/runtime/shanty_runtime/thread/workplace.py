@@ -16,7 +16,8 @@ from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus
 from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics
-from shanty_runtime.thread.state import State, apply
+from shanty_runtime.thread.fold import apply
+from shanty_runtime.thread.state import State
 
 logger = logging.getLogger("shanty.thread")
 

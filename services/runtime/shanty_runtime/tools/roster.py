@@ -1,4 +1,4 @@
-"""The live roster, as a tool of the lead: who is up, and how busy."""
+"""The live roster, as a tool of whoever leads: who is up, and how busy."""
 
 from __future__ import annotations
 
@@ -47,4 +47,5 @@ def _entry(name: str, description: str, cards: Iterable[AgentCard]) -> dict[str,
         "threads_max": sum(card.threads_max for card in up),
         "model": newest.model if newest else "",
         "tools": newest.tools if newest else (),
+        "specialists": newest.specialists if newest else (),
     }

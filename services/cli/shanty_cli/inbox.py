@@ -1,0 +1,268 @@
+"""The inbox: what waits for people, and what they say to it.
+
+An answer goes to the one place that follows from what was asked, so of two people who answer at once the first has
+answered, and the other one is told what was said and by whom. The thread reads it within a second, or whenever a
+service that plays its agent is up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import time
+from contextlib import aclosing
+from typing import Any, Literal
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from shanty_cli.dev_bus import answering
+from shanty_cli.exits import DONE, FAILED, UsageError
+from shanty_cli.lookup import view_of
+from shanty_cli.output import Output
+from shanty_cli.text import at, clean, duration, one_line
+from shanty_cli.waiting import Waiting, waiting_of
+from shanty_protocol import (
+    ApprovalDecided,
+    ApprovalRequested,
+    EntryAddress,
+    MailRejected,
+    ProtocolError,
+    QuestionAnswered,
+    QuestionAsked,
+)
+from shanty_protocol.codec import digest_of
+from shanty_protocol.ids import OPERATORS
+from shanty_protocol.subjects import decision_address, parse_entry
+from shanty_runtime.bus import Bus, Stored
+
+SHORTEST_ID = 4
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of something a person decided or answered."""
+
+    id: str
+    run: str
+    thread: str
+    agent: str
+    said: str
+    """What counts now: `allow`, `deny`, an answer."""
+    by: str
+    """Who said so."""
+    ours: bool
+    """False where somebody else had been first."""
+    read_at_entry: int | None = None
+    """The place in the thread's journal at which it took effect; none where nobody has read it in time."""
+    refused: str = ""
+    """Why the thread did not take it."""
+
+
+async def open_requests(bus: Bus, lanes: tuple[str, ...]) -> list[Waiting]:
+    """What waits for a person, oldest first; what is decided, expired or void is left out."""
+    now_ms = _now_ms()
+    asked = [each for each in await _asked(bus, lanes) if each.expires_at_ms > now_ms]
+    places = {each.request: decision_address(parse_entry(each.request)).guard for each in asked}
+    taken = await bus.journals.get_all(sorted(places.values()))
+    views = {
+        run: await view_of(bus, run)
+        for run in sorted({each.run for each in asked if places[each.request] not in taken})
+    }
+    return [each for each in asked if each.run in views and each.request in views[each.run].waiting]
+
+
+async def find(bus: Bus, lanes: tuple[str, ...], wanted: str) -> Waiting:
+    """The one whose id begins so, whether it still waits or not. Raises UsageError."""
+    found = [each for each in await _asked(bus, lanes) if each.id.startswith(wanted.lower())]
+    if len(found) == 1 and len(wanted) >= SHORTEST_ID:
+        return found[0]
+    if found:
+        said = ", ".join(each.id for each in found[:5])
+        raise UsageError(f"{one_line(wanted, 60)} could be {said}: give the whole id")
+    there = ", ".join(each.id for each in await open_requests(bus, lanes)) or "nothing waits for a person"
+    raise UsageError(f"there is no {one_line(wanted, 60)} in the inbox; there: {there}")
+
+
+async def decide(
+    bus: Bus,
+    lanes: tuple[str, ...],
+    wanted: str,
+    decision: Literal["allow", "allow_for_thread", "edit", "deny"],
+    *,
+    message: str,
+    arguments: dict[str, Any] | None,
+    wait_s: float,
+) -> Given:
+    request = await find(bus, lanes, wanted)
+    if request.kind != "approval":
+        raise UsageError(f"{request.id} is a question: `shanty inbox answer {request.id} TEXT` answers it")
+    entry = ApprovalDecided(
+        at_ms=_now_ms(),
+        by="cli",
+        to_thread=request.thread,
+        request=request.request,
+        digest=request.digest,
+        decision=decision,
+        person=_person(),
+        message=message,
+        arguments=arguments,
+        arguments_digest="" if arguments is None else digest_of(arguments),
+    )
+    return await _give(bus, request, entry, wait_s)
+
+
+async def answer(bus: Bus, lanes: tuple[str, ...], wanted: str, text: str, wait_s: float) -> Given:
+    request = await find(bus, lanes, wanted)
+    if request.kind != "question":
+        raise UsageError(f"{request.id} asks for an approval: `shanty inbox allow` or `deny` decides on it")
+    if not text.strip():
+        raise UsageError("the answer is empty: give it as the last argument, in quotes")
+    entry = QuestionAnswered(
+        at_ms=_now_ms(),
+        by="cli",
+        to_thread=request.thread,
+        question=request.request,
+        answer=text,
+        person=_person(),
+    )
+    return await _give(bus, request, entry, wait_s)
+
+
+def arguments_from(text: str) -> dict[str, Any]:
+    """What a person wants a tool to be called with. Raises UsageError."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"--edit: the arguments must be a JSON object: {error}") from None
+
+
+def show_given(given: Given, out: Output) -> int:
+    """Say what became of it. Gives the exit code."""
+    if out.json:
+        out.data(given)
+    elif not given.ours:
+        out.say(f"{one_line(given.by, 60) or 'somebody'} was first: {one_line(given.said)}")
+    elif given.refused:
+        out.say(f"thread {given.thread} did not take it: {one_line(given.refused)}")
+    elif given.read_at_entry is None:
+        print(f"stored for {given.agent}, thread {given.thread}, which has not read it yet", file=out.stdout)
+    else:
+        print(f"read by {given.agent}, thread {given.thread}, at entry {given.read_at_entry}", file=out.stdout)
+    return DONE if given.ours and not given.refused else FAILED
+
+
+def inbox_table(requests: list[Waiting]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("id", "what", "run", "thread", "who asks", "expires in", "about"):
+        table.add_column(column, overflow="fold")
+    now_ms = _now_ms()
+    for each in requests:
+        left = duration(each.expires_at_ms - now_ms)
+        table.add_row(*map(Text, (each.id, each.kind, each.run, each.thread, each.agent, left, each.text)))
+    return table
+
+
+def shown(request: Waiting, *, is_open: bool) -> RenderableType:
+    """All that a person needs to decide. Every character of an agent's is made visible."""
+    asks = f"{request.agent}, thread {request.thread} of run {request.run}"
+    lines = [Text(f"{request.kind} {request.id}", style="bold"), Text(f"who asks   {asks}")]
+    if request.kind == "approval":
+        arguments = msgspec.json.format(msgspec.json.encode(request.arguments, order="deterministic"), indent=2)
+        lines += [
+            Text(f"tool       {one_line(request.tool)}"),
+            Text(f"why        {one_line(request.why)}"),
+            Text("arguments"),
+            Text(clean(arguments.decode())),
+            Text(f"SHA-256    {one_line(request.digest)}"),
+        ]
+    else:
+        lines += [Text(clean(request.question))]
+        lines += [Text(f"  - {one_line(option)}") for option in request.options]
+    lines += [Text(f"asked      {at(request.asked_at_ms)}"), Text(f"expires    {at(request.expires_at_ms)}")]
+    if not is_open:
+        return Group(*lines, Text("It is not open any more.", style="yellow"))
+    hints = {
+        "approval": (
+            f"shanty inbox allow {request.id}                this call, once, with these arguments",
+            f"shanty inbox allow {request.id} --for-thread   "
+            f"and every later call of {one_line(request.tool)} in thread {request.thread}, whatever its arguments",
+            f"shanty inbox allow {request.id} --edit '{{…}}' with other arguments",
+            f"shanty inbox deny {request.id} --message '…'",
+        ),
+        "question": (f"shanty inbox answer {request.id} '…'",),
+    }
+    return Group(*lines, *(Text(hint, style="dim") for hint in hints[request.kind]))
+
+
+async def _asked(bus: Bus, lanes: tuple[str, ...]) -> list[Waiting]:
+    """Everything that people were ever asked."""
+    found: list[Waiting] = []
+    for lane in lanes:
+        async with answering("the inbox"):
+            async for stored in bus.journals.mail_entries(lane, OPERATORS):
+                try:
+                    entry = stored.entry
+                except ProtocolError:
+                    continue
+                if isinstance(entry, ApprovalRequested | QuestionAsked):
+                    found.append(waiting_of(stored.address, entry))
+    return found
+
+
+async def _give(bus: Bus, request: Waiting, entry: ApprovalDecided | QuestionAnswered, wait_s: float) -> Given:
+    place = decision_address(parse_entry(request.request))
+    standing = await bus.journals.get(place.guard)
+    if standing is None and request.request not in (await view_of(bus, request.run)).waiting:
+        raise UsageError(
+            f"{request.id} is not open any more: thread {request.thread} of {request.run} went on without"
+        )
+    ours = False
+    if standing is None:
+        placed = await bus.journals.append(place, entry)
+        standing, ours = placed.stored, placed.ours
+    given = _given(request, standing, ours=ours)
+    return await _until_read(bus, given, place, standing.seq, wait_s) if ours else given
+
+
+def _given(request: Waiting, standing: Stored, *, ours: bool) -> Given:
+    entry = standing.entry
+    said, by = "", ""
+    if isinstance(entry, ApprovalDecided):
+        said, by = entry.decision, entry.person
+    elif isinstance(entry, QuestionAnswered):
+        said, by = entry.answer, entry.person
+    return Given(
+        id=request.id, run=request.run, thread=request.thread, agent=request.agent, said=said, by=by, ours=ours
+    )
+
+
+async def _until_read(bus: Bus, given: Given, place: EntryAddress, from_seq: int, wait_s: float) -> Given:
+    """Wait until the thread's journal has taken it in, or it was put away."""
+    try:
+        async with asyncio.timeout(wait_s), aclosing(bus.feed.follow(given.run, from_seq)) as entries:
+            async for stored in entries:
+                try:
+                    entry = stored.entry
+                except ProtocolError:
+                    continue
+                if isinstance(entry, MailRejected) and entry.mail == place.subject:
+                    return msgspec.structs.replace(given, refused=entry.reason)
+                if place.subject in entry.consumed:
+                    return msgspec.structs.replace(given, read_at_entry=stored.address.n)
+    except TimeoutError:
+        pass
+    return given
+
+
+def _person() -> str:
+    """Who sits at this terminal, as the system knows them."""
+    try:
+        return one_line(getpass.getuser(), 60)
+    except (OSError, KeyError):  # an account without a name, as in a container
+        return ""
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
