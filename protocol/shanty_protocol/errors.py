@@ -20,6 +20,7 @@ CODES: dict[str, str] = {
     "model_refused": "the model declined",
     "spend_limit": "a spending cap of the model's provider was reached",
     "model_configuration": "the model cannot be called as it is configured",
+    "not_hired": "the team's policy does not allow whom the thread was to be worked on by",
     "turn_limit": "the thread used all the turns it may take",
     "token_limit": "the tokens that may be used are used",
     "cost_limit": "the money that may be spent is spent",
@@ -30,6 +31,8 @@ CODES: dict[str, str] = {
     "crash_loop": "every worker that took the thread died",
     "cancelled": "the thread was asked to stop, and handed in what it had",
     "aborted": "the thread was stopped where it was",
+    "not_satisfied": "the grader was not satisfied with the deliverable, and it was revised as often as it may be",
+    "ungraded": "the deliverable was to be judged, and no grader could",
     "timed_out": "no reply arrived before the deadline",
     "unreachable": "no reply arrived before the deadline, and nobody had started on it",
 }

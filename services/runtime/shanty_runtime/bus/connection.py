@@ -25,6 +25,7 @@ import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import nats.errors
@@ -32,7 +33,9 @@ from nats.aio.client import PING_PROTO, Client, Server
 
 from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.clock import Clock
 from shanty_runtime.bus.login import Login, check_files, described, expired, read_login, tls_context, wants_tls
+from shanty_runtime.bus.pressure import Pressure
 from shanty_runtime.bus.settings import BusSettings
 from shanty_runtime.errors import (
     BusError,
@@ -57,8 +60,6 @@ RECONNECT_REFUSED_MOST_S = 10.0
 """Longest pause of somebody who is not let in: new credentials are put on the disk by hand, or by an operator."""
 MAX_WAITING_BYTES = 8 * 2**20
 """Most that is kept for the server while it is slow or away."""
-
-WARNING_AFTER_TRIES = 4
 
 NO_RESPONDERS = 503
 
@@ -152,6 +153,16 @@ class Connection:
         await asyncio.gather(asyncio.create_task(client.close()), return_exceptions=True)
         self._fail_requests("the connection was closed")
 
+    @cached_property
+    def clock(self) -> Clock:
+        """What time it is for everybody who uses this bus."""
+        return Clock()
+
+    @cached_property
+    def pressure(self) -> Pressure:
+        """What waits because the bus does not take it now."""
+        return Pressure()
+
     @property
     def connected(self) -> bool:
         return bool(self._client.is_connected)
@@ -211,19 +222,31 @@ class Connection:
 
     async def persist(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it works or is cancelled. An outage or a lack of space is waited out; anything else raises."""
+        try:
+            return await attempt()
+        except (BusUnavailable, BusFull) as error:
+            first = error
         backoff = Backoff()
+        try:
+            return await self._try_again(what, attempt, first, backoff)
+        finally:
+            self.pressure.over(backoff)
+
+    async def _try_again(
+        self, what: str, attempt: Callable[[], Awaitable[T]], error: BusError, backoff: Backoff
+    ) -> T:
         while True:
-            try:
-                return await attempt()
-            except (BusUnavailable, BusFull) as error:
-                if self._client.closing or not self._client.opened:
-                    raise
-                if backoff.tries == WARNING_AFTER_TRIES:
-                    logger.warning("%s does not succeed, trying on: %s", what, error)
+            if self._client.closing or not self._client.opened:
+                raise error
             if self._available.is_set():
+                self.pressure.refused(backoff, backoff.tries + 1, what, error)
                 await backoff.pause()
             else:
                 await self._available.wait()
+            try:
+                return await attempt()
+            except (BusUnavailable, BusFull) as again:
+                error = again
 
     async def publish(
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""

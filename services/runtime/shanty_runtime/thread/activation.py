@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal
@@ -36,6 +35,7 @@ from shanty_runtime.thread.asking import ask_model, compact
 from shanty_runtime.thread.calls import run_calls
 from shanty_runtime.thread.decide import (
     AskModel,
+    AskPeople,
     Compact,
     Draft,
     FinishFanOut,
@@ -55,8 +55,11 @@ from shanty_runtime.thread.decide import (
     reply_to_asker,
 )
 from shanty_runtime.thread.fanning import finish_fan_out, read_items, start_fan_out
+from shanty_runtime.thread.fenced import withdraw
 from shanty_runtime.thread.handling import run_handler
 from shanty_runtime.thread.held import HeldThread
+from shanty_runtime.thread.hiring import played
+from shanty_runtime.thread.permitting import ask_people
 from shanty_runtime.thread.workplace import Loaded, Workplace
 
 logger = logging.getLogger("shanty.thread")
@@ -101,6 +104,8 @@ class Activation:
         self._news.set()
         if delivery is not None:
             self.deliveries.append(delivery)
+            # What was rejected when it was only heard can be put away now, so it is looked at once more.
+            self._rejected.discard(mail.subject)
 
     def post_timer(self, due: ThreadDue, delivery: Delivery) -> None:
         self._due_ms = max(self._due_ms, due.at_ms)
@@ -172,6 +177,8 @@ class Activation:
         """Step after step. True where the thread rests, False where the worker is draining and hands it back."""
         abandoned = self._held.lease.abandoned
         while not self.workplace.draining:
+            if not self._held.lease.held():
+                raise Fenced("the lease ran out before the next step")
             step = self._decide(abandoned=abandoned)
             match step:
                 case Park():
@@ -192,8 +199,10 @@ class Activation:
                     await self._attentively(ask_model(self._held))
                 case Compact():
                     await self._attentively(compact(self._held))
+                case AskPeople():
+                    await ask_people(self._held, step.calls)
                 case RunCalls():
-                    await self._attentively(run_calls(self._held, step.calls, self.workplace.profile.tools))
+                    await self._attentively(run_calls(self._held, step.calls, self._held.profile.tools))
                 case StartFanOut():
                     await start_fan_out(self._held, step.call)
                 case ReadItems():
@@ -235,12 +244,14 @@ class Activation:
         held, mails = self._held, self._mails()
         stop = asked_to_stop(held.state, mails)
         if stop == "abort":
+            await withdraw(held)
             return True
         if held.profile.handler is not None:
             # A handler names what it has begun itself, so nothing is taken in before it has ended.
             held.stop_requested = bool(stop)
             return False
         if held.state.stopping is not None and held.state.stopping.until_ms <= held.stamp().at_ms:
+            await withdraw(held)
             return True
         if (draft := interject(held.state, mails, held.stamp())) is not None:
             await held.write((draft,))
@@ -261,7 +272,7 @@ class Activation:
             taken = delivery.subject in self._held.state.consumed
             if taken and wake_ms is not None:
                 # What the thread took in long ago wakes it when it is delivered again.
-                await delivery.nak(wake_ms / 1000 - time.time())
+                await delivery.nak((wake_ms - self.workplace.bus.clock.now_ms()) / 1000)
                 wake_ms = None
             elif taken or delivery.subject in self._rejected or delivery.subject.startswith("shanty.timer."):
                 await delivery.ack()
@@ -324,7 +335,7 @@ class Activation:
         key, timers = (self.run_id, self.thread), self.workplace.timers
         deadline_ms = self._held.state.next_wake_ms
         known_ms = timers.get(key, 0)
-        still_to_come = known_ms > max(self._due_ms, int(time.time() * 1000))
+        still_to_come = known_ms > max(self._due_ms, self.workplace.bus.clock.now_ms())
         if deadline_ms is None:
             if still_to_come:
                 await self.workplace.bus.timers.cancel(self._timer("set"))
@@ -339,6 +350,8 @@ class Activation:
     async def _reject(self, step: Reject) -> None:
         if not self._held.lease.held():
             raise Fenced("what cannot be taken in here may be for whoever has the thread now")
+        if await self.workplace.bus.journals.get(self._held.state.address(LOG).guard) is not None:
+            raise Fenced("it may be taken in by what another worker has written since this one read the journal")
         delivery = next((each for each in self.deliveries if each.subject == step.mail.subject), None)
         if delivery is not None:  # a mail that was only heard is put away when it is delivered
             await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, step.code, step.reason)
@@ -349,8 +362,11 @@ class Activation:
     @contextmanager
     def _spans(self, trigger: Delivery, loaded: Loaded) -> Iterator[None]:
         """One turn of the agent, caused by the mail that woke it; a lead's turn is a piece of its team's workflow."""
-        profile = self.workplace.profile
         mail = self._waiting.get(trigger.subject)
+        opening = mail.entry if mail is not None and isinstance(mail.entry, DelegationSent) else None
+        profile = loaded.state.profile
+        if opening is not None and opening.hired is not None:
+            profile = played(profile, opening.hired)
         address = self._timer("due") if mail is None else mail.address
         # On a takeover the trace goes on from where the worker before us broke off.
         before = telemetry.span_context_of(loaded.last_headers) if self._held.lease.abandoned else None
@@ -368,11 +384,10 @@ class Activation:
             )
             if profile.role == "lead":
                 spans.enter_context(telemetry.workflow_span(profile.team, self.run_id))
-            opening = mail is not None and isinstance(mail.entry, DelegationSent)
             caller = (mail.address.agent, mail.address.thread) if mail and opening else loaded.state.opener
             spans.enter_context(
                 telemetry.agent_span(
-                    profile.agent,
+                    profile.name,
                     self.run_id,
                     self.thread,
                     team=profile.team,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Literal
 
-from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted
+from shanty_protocol import LiveAddress, StepStarted
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
-from shanty_runtime.bus import Bus, Lease, Stored
+from shanty_runtime.bus import Bus, Lease, Stored, Written, written
 from shanty_runtime.errors import Fenced
 from shanty_runtime.telemetry import inject, metrics, publish_span
+from shanty_runtime.thread import people
 from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
 from shanty_runtime.thread.fold import apply
 from shanty_runtime.thread.state import State
@@ -26,16 +26,22 @@ class HeldThread:
     def __init__(self, workplace: Workplace, lease: Lease, state: State, mail: dict[str, Received]) -> None:
         self.workplace = workplace
         self.bus: Bus = workplace.bus
-        self.profile: Profile = workplace.profile
         self.lease = lease
+        # Leases are counted by a bucket that may be lost. Whoever goes on with a journal is later than what it says.
+        self.fence = lease.fence if lease.fence >= state.newest_fence else state.newest_fence + 1
         self.state = state
         self.mail = mail
         """What has been received for the thread, by subject; more may be posted at any time."""
         self.due_ms = 0
-        """A deadline that a timer says has come, should our own clock be behind."""
+        """A deadline that a timer says has come, should what we take for the time be behind."""
         self.stop_requested = False
         """A Python handler ends before its next step."""
         self._writing = asyncio.Lock()
+
+    @property
+    def profile(self) -> Profile:
+        """Who works on the thread: the agent of this worker, as far as the journal does not say who that is here."""
+        return self.state.profile
 
     @property
     def name(self) -> str:
@@ -43,8 +49,13 @@ class HeldThread:
         return self.lease.key
 
     def stamp(self) -> Stamp:
-        now_ms = max(int(time.time() * 1000), self.due_ms)
-        return Stamp(now_ms, self.workplace.replica, self.lease.fence)
+        now_ms = max(self.bus.clock.now_ms(), self.due_ms)
+        return Stamp(now_ms, self.workplace.replica, self.fence)
+
+    def check_lease(self, before: str) -> None:
+        """Raises Fenced where somebody else may have the thread by now. For just before what cannot be undone."""
+        if not self.lease.held():
+            raise Fenced(f"the lease of {self.name} ran out before {before}")
 
     def workspace(self, key: str) -> Workspace:
         """The run's files, in this agent's name."""
@@ -52,11 +63,17 @@ class HeldThread:
         return Workspace(self.bus.files, state.run, agent=self.profile.agent, thread=state.thread, key=key)
 
     async def write(self, drafts: Sequence[Draft]) -> None:
-        """Append entries in order, all on the way at once, and then whatever they make due.
+        """Append entries in order, and then whatever they make due: what is due is on the way all at once.
 
         Raises Fenced where somebody else took a place.
         """
         async with self._writing:
+            if not self.state.due:
+                # Nothing in the journal says that these come next, so whoever goes on after a crash writes others.
+                # One that was stored without the one before it would then stand in the middle of those.
+                for draft in drafts:
+                    await self._write((draft,))
+                drafts = due_drafts(self.state)
             while drafts:
                 await self._write(drafts)
                 drafts = due_drafts(self.state)
@@ -66,12 +83,21 @@ class HeldThread:
             (self.state.address(draft.to, self.state.next_n + offset), draft.entry)
             for offset, draft in enumerate(drafts)
         ]
-        stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
+        chained: list[Written] = []
+        for address, entry in places:
+            chained.append(written(address, entry, chained[-1].own if chained else self.state.chained_to))
+        if len(chained) == 1:
+            stored = [await self._append(chained[0])]
+        else:
+            stored = await asyncio.gather(*(self._append(each) for each in chained))
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
+            waited_before = people.requests_open(self.state)
+            self.state.chained_to = one.own(self.state.chained_to)
             apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
             self.state.next_seq = max(self.state.next_seq, one.seq + 1)
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
+            metrics.people_wait(self.profile.agent, waited_before, people.requests_open(self.state))
 
     async def show(self, step: Literal["model", "tool"], name: str) -> None:
         """Tell whoever watches what begins now."""
@@ -80,16 +106,17 @@ class HeldThread:
             replica=self.workplace.replica,
             step=step,
             name=name,
-            at_ms=int(time.time() * 1000),
+            at_ms=self.bus.clock.now_ms(),
         )
         await self.bus.live.publish(LiveAddress(self.state.run, self.state.thread, self.profile.agent), event)
 
-    async def _append(self, address: EntryAddress, entry: Entry) -> Stored:
+    async def _append(self, entry: Written) -> Stored:
+        address = entry.address
         if address.to == LOG:
-            placed = await self.bus.journals.append(address, entry, inject())
+            placed = await self.bus.journals.place(entry, inject())
         else:
             with publish_span(address, server=self.bus.server_address) as span:
-                placed = await self.bus.journals.append(address, entry, inject())
+                placed = await self.bus.journals.place(entry, inject())
                 span.stored(placed.stored.seq, len(placed.stored.data))
         if not placed.ours:
             raise Fenced(f"place {address.n} of {self.name} was taken by another worker")

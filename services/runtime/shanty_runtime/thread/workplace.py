@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -60,6 +59,8 @@ class Workplace:
         mails = await self._contents({subject for _, entry in entries for subject in entry.consumed})
         for address, entry in entries:
             apply(state, address, entry, mails)
+        for stored in part.entries:
+            state.chained_to = stored.own(state.chained_to)
         state.next_seq = part.next_seq
         self._keep(state)
         return Loaded(state, part.entries[-1].headers if part.entries else {})
@@ -78,7 +79,7 @@ class Workplace:
         logger.error("mail %s is a dead letter: %s: %s", subject, code, reason)
         metrics.mail_rejected(self.profile.agent, code)
         letter = MailRejected(
-            at_ms=int(time.time() * 1000),
+            at_ms=self.bus.clock.now_ms(),
             by=self.replica,
             mail=subject,
             code=code,
@@ -88,7 +89,7 @@ class Workplace:
         await self.bus.journals.append(EntryAddress(DEAD, run, f"dead-{seq}", self.profile.agent, 0), letter)
 
     async def _contents(self, subjects: set[str]) -> dict[str, Entry]:
-        stored = await self.bus.journals.get_all(sorted(subjects))
+        stored = await self.bus.journals.get_named(sorted(subjects))
         if missing := subjects - stored.keys():
             raise ProtocolError("invalid_message", f"mail {min(missing)} is named by a journal but not in the stream")
         return {subject: one.entry for subject, one in stored.items()}
