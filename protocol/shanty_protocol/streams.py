@@ -81,7 +81,10 @@ def file_stream(lane: str) -> str:
 
 
 def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30) -> tuple[StreamSpec, ...]:
-    """The three streams of a lane. `max_bytes` bounds each of them."""
+    """The three streams of a lane. `max_bytes` bounds each of them.
+
+    What is older than `max_age_s` is dropped, of open runs too: no run may take as long as that.
+    """
     return (
         StreamSpec(
             name=entry_stream(lane),

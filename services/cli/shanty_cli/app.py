@@ -219,6 +219,7 @@ async def init_bus(
     lanes: str = "0",
     replicas: int | None = None,
     max_bytes: str = "",
+    keep_days: int | None = None,
     options: Options = Options(),
 ) -> int:
     """Create what the bus needs, or bring it up to date. Doing it again changes nothing.
@@ -238,12 +239,22 @@ async def init_bus(
     max_bytes
         Most that each stream may hold, such as 8G. A full one refuses writes, and work waits for room. Left out: 4G,
         or what there is.
+    keep_days
+        Days after which what belongs to runs is dropped, of open runs too. Left out: 90, or what there is.
     """
     from shanty_cli.init_bus import init_bus
 
     found = _bus(options, "name a bus to set up with --nats-url")
     return await init_bus(
-        found, team, _split(agents), starts_on, _split(lanes), replicas, options.out(), max_bytes=max_bytes
+        found,
+        team,
+        _split(agents),
+        starts_on,
+        _split(lanes),
+        replicas,
+        options.out(),
+        max_bytes=max_bytes,
+        keep_days=keep_days,
     )
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from shanty_cli.ageing import ages
 from shanty_cli.dev_bus import Found, bus_settings, cards_of
 from shanty_cli.roster import by_agent
 from shanty_cli.sickness import Check, copies, server_health, slow_consumers, space, streams_of, waiting_work
@@ -75,6 +76,8 @@ async def _examine_bus(bus: Bus, found: Found, team: Team | None, lanes: tuple[s
     yield await space(bus, found.monitor_url, streams)
     if (found_of_copies := copies(streams)) is not None:
         yield found_of_copies
+    if (found_of_ages := await ages(bus, lanes, streams)) is not None:
+        yield found_of_ages
     layout = await _layout(bus, team, lanes)
     yield layout
     if layout.state != "bad":

@@ -11,6 +11,7 @@ from shanty_cli.dev_bus import Found, bus_settings
 from shanty_cli.exits import DONE, UsageError
 from shanty_cli.output import Output
 from shanty_protocol.ids import checked
+from shanty_protocol.streams import DAY_S
 from shanty_protocol.zones import INSTALLER
 from shanty_runtime.bus import Bus, create_layout
 from shanty_runtime.config import read_settings
@@ -27,6 +28,7 @@ async def init_bus(
     out: Output,
     *,
     max_bytes: str = "",
+    keep_days: int | None = None,
 ) -> int:
     loaded = None if team is None else load_team(team)
     names = tuple(dict.fromkeys((*agents, *(agent.name for agent in (loaded.agents if loaded else ())))))
@@ -35,6 +37,8 @@ async def init_bus(
         raise UsageError("nobody would have a queue: name the agents with --team FOLDER or --agents a,b")
     if not lanes:
         raise UsageError("--lanes names no lane; the first is 0")
+    if keep_days is not None and keep_days < 1:
+        raise UsageError(f"--keep-days is {keep_days}: give a number of days from 1 on")
     async with Bus(bus_settings(found, INSTALLER)) as bus:
         # A wait that nobody has named stays what it is on a bus that has one.
         ack_wait_s = read_settings().lease_s if "SHANTY_LEASE_S" in os.environ else None
@@ -45,6 +49,7 @@ async def init_bus(
             mapped=mapped,
             num_replicas=replicas,
             max_bytes=_bytes(max_bytes) if max_bytes else None,
+            max_age_s=None if keep_days is None else keep_days * DAY_S,
             ack_wait_s=ack_wait_s,
         )
     if out.json:

@@ -21,6 +21,7 @@ def report(view: RunView) -> dict[str, Any]:
     return {
         "run": view.run,
         "status": view.status,
+        "expired": view.expired,
         "summary": "" if outcome is None else outcome.summary,
         "result": None if outcome is None else outcome.result,
         "files": [] if outcome is None else [msgspec.to_builtins(file) for file in outcome.files],

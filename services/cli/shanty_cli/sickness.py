@@ -140,6 +140,8 @@ class _State(msgspec.Struct, frozen=True):
 
 class _Config(msgspec.Struct, frozen=True):
     max_bytes: int = -1
+    max_age: int = 0
+    """In nanoseconds; 0 where nothing is too old."""
     num_replicas: int = 1
 
 

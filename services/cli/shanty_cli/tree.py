@@ -72,6 +72,7 @@ def drawn(view: RunView, now_ms: int, *, most_threads: int = 1_000, expand: bool
         (view.status, STYLES[view.status]),
         f"  {duration(end_ms - view.started_at_ms)}" if view.started_at_ms else "",
         f"  {plural(view.entries, 'entry', 'entries')}",
+        ("  its beginning is not stored any more", "yellow") if view.expired else "",
         no_wrap=True,
         overflow="ellipsis",
     )

@@ -168,6 +168,8 @@ class RunView(msgspec.Struct, kw_only=True):
     spending: Spending = msgspec.field(default_factory=Spending)
     entries: int = 0
     unreadable: int = 0
+    expired: bool = False
+    """Its beginning is not stored any more, so not all of what it says here needs to be so."""
 
     @property
     def status(self) -> RunStatus:
@@ -200,6 +202,8 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
     thread = _thread(view, address.thread, address.agent)
     if thread.agent != address.agent:
         return ()  # the server vouches for the author of an entry, and for nothing else that its subject says
+    # Whoever starts a run does so before anybody works on it.
+    view.expired = view.expired or (thread.thread == ROOT_THREAD and not view.lead and not thread.entries)
     _note_writer(thread, entry)
     view.spending.count(address, entry)
     match entry:
@@ -297,7 +301,7 @@ def _from_outside(view: RunView, address: EntryAddress, entry: Entry) -> tuple[H
     """People, gateways and other services: whoever opens thread 0 is who the run answers to."""
     match entry:
         case DelegationSent() if entry.to_thread == ROOT_THREAD and not view.lead:
-            view.goal, view.lead = entry.brief.objective, address.to
+            view.goal, view.lead, view.expired = entry.brief.objective, address.to, False
             view.asked = view.goal
             view.asker, view.started_at_ms = (address.agent, address.thread), entry.at_ms
             view.threads.pop(ROOT_THREAD, None)
@@ -521,7 +525,7 @@ def _replied(view: RunView, thread: ThreadView, address: EntryAddress, entry: Th
     _void(view, thread)
     thread.ended_at_ms = entry.at_ms
     thread.doing = thread.progress = ""
-    if thread.thread == ROOT_THREAD and (address.to, entry.to_thread) == view.asker:
+    if thread.thread == ROOT_THREAD and (view.expired or (address.to, entry.to_thread) == view.asker):
         view.outcome, view.usage, view.ended_at_ms = entry.outcome, entry.usage, entry.at_ms
         view.replies.append(grades.Reply(goal=view.asked, outcome=entry.outcome, at_ms=entry.at_ms))
     said = f"{entry.outcome.status}: {one_line(entry.outcome.summary)}" if entry.outcome.summary else ""

@@ -11,6 +11,7 @@
     │   ├── PayloadTooLarge         refused here, because the server would only hang up
     │   └── LayoutDrift             a stream or consumer on the server is not what this version needs
     ├── Fenced                      another worker has the thread now: stop, change nothing
+    ├── JournalExpired              the beginning of a thread's journal is no longer stored
     ├── WorkspaceError              a path or an edit the workspace does not allow
     │   ├── FileMissing
     │   └── EditConflict            somebody else wrote a newer version first
@@ -116,6 +117,17 @@ class LayoutDrift(BusError):
 
 class Fenced(ShantyError):
     """Another worker has this thread. Stop at once and leave the mail for it."""
+
+
+class JournalExpired(ShantyError):
+    """What a thread has done before was dropped for its age, so nobody can ever go on with it."""
+
+    def __init__(self, journal: str, missing: str) -> None:
+        self.journal, self.missing = journal, missing
+        super().__init__(
+            f"the journal of {journal} is not whole any more: {missing} is no longer stored. Entries are kept as "
+            "long as the stream's max_age says"
+        )
 
 
 class WorkspaceError(ShantyError):

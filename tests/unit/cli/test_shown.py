@@ -55,6 +55,7 @@ def test_the_report_has_everything_a_program_needs(script: Script) -> None:
     assert report(script.view) == {
         "run": "0-r",
         "status": "completed",
+        "expired": False,
         "summary": "found",
         "result": {"n": 1},
         "files": [{"path": "memo.md", "version": 2, "digest": "ab" * 32, "size_bytes": 1_500}],

@@ -84,6 +84,9 @@ class JournalPart(msgspec.Struct, frozen=True):
 
     entries: tuple[Stored, ...]
     next_seq: int
+    beyond: Stored | None = None
+    """What stands beyond a gap. Nothing but a journal whose beginning is not stored any more has something there
+    and no entries: place 0 is taken before any other one is."""
 
 
 class Journals:
@@ -120,8 +123,14 @@ class Journals:
 
     async def read(self, run: str, thread: str, agent: str, *, from_n: int = 0, from_seq: int = 0) -> JournalPart:
         """The journal from place `from_n` to its first gap. `from_seq` is what an earlier read gave as `next_seq`."""
-        if self._by_place or from_n > 0:
-            return await self._read_places(EntryAddress(LOG, run, thread, agent, from_n), from_seq)
+        first = EntryAddress(LOG, run, thread, agent, from_n)
+        if from_n > 0:
+            return await self._read_places(first, from_seq)
+        if self._by_place:
+            part, newest = await asyncio.gather(
+                self._read_places(first, from_seq), self.get(subjects.journal_filter(run, thread, agent))
+            )
+            return part if part.entries else msgspec.structs.replace(part, beyond=newest)
         found: dict[int, Stored] = {}
         next_seq = 1
         async for message in self._read_on(run, subjects.journal_filter(run, thread, agent), 0):
@@ -132,8 +141,8 @@ class Journals:
         while (following := found.pop(len(entries), None)) is not None:
             entries.append(following)
         # What is left stands beyond a gap. It may have been stored before the entry that will fill the gap.
-        beyond = min((stored.seq for stored in found.values()), default=next_seq)
-        return JournalPart(tuple(entries), beyond)
+        beyond = min(found.values(), key=lambda stored: stored.seq, default=None)
+        return JournalPart(tuple(entries), next_seq if beyond is None else beyond.seq, beyond)
 
     async def _read_places(self, first: EntryAddress, from_seq: int) -> JournalPart:
         """What is stored of other journals makes no difference to this: the server is asked for single places."""

@@ -63,12 +63,13 @@ async def create_layout(
     mapped: Mapped = NOTHING_MAPPED,
     num_replicas: int | None = None,
     max_bytes: int | None = None,
+    max_age_s: int | None = None,
     ack_wait_s: float | None = None,
 ) -> tuple[Change, ...]:
     """Create what is missing and update what differs. Raises LayoutDrift for what the server will not change.
 
     Doing it again changes nothing. What is there besides is left alone, and so is what operators choose (replicas,
-    sizes, ages, waits) unless it is given here.
+    sizes, ages, waits) unless it is given here. `max_age_s` is of what belongs to runs.
     """
     given = {
         name
@@ -76,11 +77,15 @@ async def create_layout(
         if value is not None
     }
     kept = CHOSEN_BY_OPERATORS - given
+    of_runs = {stream.name for lane in lanes for stream in lane_streams(lane)}
     changes: list[Change] = []
     for name in _stream_names(lanes, mapped):
         found = await _stream(bus, name)
         wanted = _stream_config(lanes, mapped, name, found, num_replicas=num_replicas, max_bytes=max_bytes)
-        changes += await _make_stream(bus, name, _keeping(wanted, found, kept), found)
+        settings = _keeping(wanted, found, kept)
+        if max_age_s is not None and name in of_runs:
+            settings = {**settings, "max_age": max_age_s * NANOSECONDS}
+        changes += await _make_stream(bus, name, settings, found)
     for consumer in _consumers(lanes, agents, mapped, ack_wait_s or DEFAULT_ACK_WAIT_S):
         there = await _consumer(bus, consumer)
         changes += await _make_consumer(bus, consumer, _keeping(consumer_config(consumer), there, kept), there)

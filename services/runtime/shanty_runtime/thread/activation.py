@@ -29,7 +29,7 @@ from shanty_protocol.ids import LOG
 from shanty_protocol.timers import DUE
 from shanty_runtime import telemetry
 from shanty_runtime.bus import Busy, Delivery, Lease
-from shanty_runtime.errors import Fenced, PayloadTooLarge
+from shanty_runtime.errors import Fenced, JournalExpired, PayloadTooLarge
 from shanty_runtime.telemetry.metrics import ActivationEnd
 from shanty_runtime.thread.asking import ask_model, compact
 from shanty_runtime.thread.calls import run_calls
@@ -154,6 +154,9 @@ class Activation:
             logger.error("the journal of %s cannot be read, so it is left alone: %s", self.lease_key, error)
             await self._leave(UNREADABLE_DELAY_S)
             end = "unreadable"
+        except JournalExpired as error:
+            await self._put_away(str(error))
+            end = "rested"
         except Fenced as error:
             logger.info("left %s to another worker: %s", self.lease_key, error)
             await self._leave(random.uniform(*BUSY_DELAY_S))
@@ -291,6 +294,14 @@ class Activation:
         """Give the thread up: what is known of it here may be wrong, and its mail is for somebody else."""
         self.workplace.forget(self.run_id, self.thread)
         await self.put_back(delay_s)
+
+    async def _put_away(self, reason: str) -> None:
+        """Nobody can go on with this thread, now or later: its mail becomes dead letters."""
+        self.workplace.forget(self.run_id, self.thread)
+        for delivery in self._take_deliveries():
+            if delivery.subject in self._waiting:
+                await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, "expired", reason)
+            await delivery.ack()
 
     def _take_deliveries(self) -> list[Delivery]:
         taken, self.deliveries = self.deliveries, []

@@ -52,9 +52,10 @@ class Journal:
         """Nothing more comes."""
         if self._ahead:
             first = self._ahead[min(self._ahead)]
-            self._report.wrong(
-                first.at, "place", f"place {self.next_n} before it is empty", "a journal without a gap"
-            )
+            told = f"place {self.next_n} before it is empty"
+            if self.next_n == 0:
+                told = "the beginning of its journal is not stored: too old for the stream, or taken away"
+            self._report.wrong(first.at, "place", told, "a journal without a gap")
 
     def _follow(self, placed: Placed) -> None:
         fence = 0 if placed.entry is None else placed.entry.fence
