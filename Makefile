@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo incident test proofs simulate chaos chaos-long chart chart-files containers cluster check format lint types contracts schema lock clean
+.PHONY: help demo incident test proofs simulate chaos chaos-long bench chart chart-files containers cluster check format lint types contracts schema lock clean
 
 # Everything runs from one virtual environment in the checkout. Nothing but python3 and make has to be there first.
 PYTHON  ?= python3
@@ -51,6 +51,9 @@ test: $(VENV)/dev.stamp ## run every test
 
 proofs: $(VENV)/dev.stamp ## the slow proofs: more kills, more seeds
 	@$(BIN)/python -m pytest -q -m "slow and not docker and not kubernetes"
+
+bench: $(VENV)/dev.stamp ## a delegation next to bare NATS and to others, on this machine; OUT=bench.json writes the figures
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(filter file command environment,$(origin OUT)),$(if $(filter incident-%,$(OUT)),,--out $(OUT)))
 
 simulate: $(VENV)/dev.stamp ## play 100,000 schedules of faults with the real engine on a model of the bus
 	@PYTHONPATH=tests $(BIN)/python -m simulation --schedules $(SCHEDULES) --processes 2

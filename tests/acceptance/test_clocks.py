@@ -52,7 +52,7 @@ def set_clock(folder: Path, ahead_s: float) -> None:
         pytest.param(-TEN_MINUTES_S, -TEN_MINUTES_S, id="ten minutes behind"),
         pytest.param(TEN_MINUTES_S, TEN_MINUTES_S, id="ten minutes ahead", marks=pytest.mark.slow),
         pytest.param(0.0, -TEN_MINUTES_S, id="set back while it waits", marks=pytest.mark.slow),
-        pytest.param(0.0, TEN_MINUTES_S, id="set forward while it waits"),
+        pytest.param(0.0, TEN_MINUTES_S, id="set forward while it waits", marks=pytest.mark.slow),
     ],
 )
 async def test_a_deadline_ends_when_it_should_although_the_leads_clock_is_wrong(

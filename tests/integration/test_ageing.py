@@ -59,7 +59,7 @@ async def test_how_long_entries_are_kept_can_be_chosen_and_what_belongs_to_no_ru
         return float(config["max_age"] / 10**9 / DAY_S)
 
     of_runs = (entry_stream("0"), timer_stream("0"), file_stream("0"))
-    found = Found(nats_url=server.url)
+    found = Found(nats_url=server.url, monitor_url=server.monitor_url, ours=False)
 
     async def init(keep_days: int | None) -> None:
         await init_bus(found, None, ("lead",), "", ("0",), None, Output("text"), keep_days=keep_days)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from shanty_runtime.bus import Bus, Busy, EmbeddedServer, Lease
-from shanty_runtime.bus.connection import Incoming
 from shanty_runtime.bus.jetstream import manage
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.testing import SHORT_LEASE_S, bus_settings, until
 

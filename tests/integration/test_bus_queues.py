@@ -89,6 +89,17 @@ async def test_what_somebody_has_in_hand_waits_no_more_and_the_next_one_counts(
         await until(lambda: depth("slow") == {("pending",): 1, ("in_hand",): 0})
 
 
+async def test_how_full_each_stream_of_a_lane_is(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with nats_bus(server, agents=("filler",)) as bus, watching(bus, "filler", monkeypatch):
+        await until(lambda: metered.values(names.STREAM_USED).get(("SHANTY_FILES_0",)) == 0)
+        await delegate(bus, "filler", 0)
+        told = await manage(bus.connection, "STREAM.INFO.SHANTY_0")
+        half = {**told["config"], "max_bytes": 2 * told["state"]["bytes"]}
+        await manage(bus.connection, "STREAM.UPDATE.SHANTY_0", half)
+        await until(lambda: metered.values(names.STREAM_USED).get(("SHANTY_0",)) == 0.5)
+        assert metered.values(names.STREAM_USED).keys() >= {("SHANTY_0",), ("SHANTY_FILES_0",), ("SHANTY_TIMERS_0",)}
+
+
 async def test_figures_vanish_while_the_bus_is_away_and_come_back_with_it(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

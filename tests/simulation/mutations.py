@@ -95,7 +95,7 @@ async def a_fan_out_is_resumed_from_its_start(original: Any, self: Workplace, ru
     loaded: Loaded = await original(self, run, thread)
     if loaded.state.due:
         part = await self.bus.journals.read(run, thread, self.profile.agent)
-        mails = await self._contents({subject for stored in part.entries for subject in stored.entry.consumed})
+        mails = await self._contents(part.entries)
         state = State(run=run, thread=thread, profile=self.profile)
         due = loaded.state.due
         for stored in part.entries:
@@ -189,7 +189,7 @@ async def a_reply_is_sent_again(original: Any, self: Workplace, run: str, thread
 
 @_mutation((Activation, "_set_timer"))
 async def a_timer_is_not_set_again_on_recovery(original: Any, self: Activation) -> None:
-    if not self._held.lease.abandoned:
+    if not self._held.abandoned:
         await original(self)
 
 

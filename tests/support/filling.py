@@ -29,8 +29,8 @@ from shanty_protocol import (
 from shanty_protocol.headers import CHAIN
 from shanty_protocol.ids import LOG
 from shanty_runtime.bus import Written, written
-from shanty_runtime.bus.connection import header_block
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, EXPECT_SEQ_SUBJECT
+from shanty_runtime.bus.wire import header_block
 
 IN_FLIGHT = 4_000
 """The server refuses what is published faster than it can store."""
@@ -139,14 +139,15 @@ def copied(entries: Iterable[Written], run: str) -> Iterator[bytes]:
         yield f"HPUB {subject} _INBOX.filling {len(headers)} {len(headers) + len(data)}\r\n".encode() + headers + data
 
 
-async def fill(nats_url: str, runs: Runs) -> int:
-    """Store a finished run under each of these ids. Returns how many entries that were."""
+async def fill(nats_url: str, runs: Runs, template: Sequence[Written] = ()) -> int:
+    """Store a run under each of these ids: a finished one, or what is given for PLACEHOLDER. Returns how many entries
+    that were."""
     address = urlsplit(nats_url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\nSUB _INBOX.filling 1\r\n')
     acks = _Acks(reader)
     reading = asyncio.create_task(acks.read(writer))
-    template, sent = finished_run(PLACEHOLDER), 0
+    template, sent = template or finished_run(PLACEHOLDER), 0
     try:
         for number, run in enumerate(runs, 1):
             commands = list(copied(template, run))

@@ -48,7 +48,7 @@ async def init_bus(
             agents=names,
             mapped=mapped,
             num_replicas=replicas,
-            max_bytes=_bytes(max_bytes) if max_bytes else None,
+            max_bytes=bytes_of(max_bytes) if max_bytes else None,
             max_age_s=None if keep_days is None else keep_days * DAY_S,
             ack_wait_s=ack_wait_s,
         )
@@ -63,8 +63,8 @@ async def init_bus(
     return DONE
 
 
-def _bytes(text: str) -> int:
-    """`8G` as a number of bytes. Raises UsageError."""
+def bytes_of(text: str) -> int:
+    """What `8G` means. Raises UsageError."""
     found = re.fullmatch(r"([1-9][0-9]*)([KMGT]?)(i?B)?", text)
     if found is None:
         raise UsageError(f"--max-bytes is {text!r}: write a number of bytes, or 512M, 8G, 2T")

@@ -20,7 +20,7 @@ import msgspec
 from shanty_cli.exits import UsageError
 from shanty_cli.text import one_line
 from shanty_protocol import Brief, Budget, Criterion, DelegationSent, EntryAddress
-from shanty_protocol.ids import ROOT_THREAD
+from shanty_protocol.ids import ROOT_THREAD, lane_of
 from shanty_runtime.agent.budget import filled
 from shanty_runtime.bus import Bus
 from shanty_runtime.errors import WorkspaceError
@@ -129,8 +129,10 @@ async def start(
     """
     named = tuple(file.path for file in files) if len(files) <= MAX_NAMED_FILES else ()
     guidance = "" if named or not files else f"{len(files)} files are in the workspace; list_files shows them."
+    # A run's time counts from its order, and services go by the server's clock.
+    await bus.ask_time(lane_of(ids.run))
     delegation = DelegationSent(
-        at_ms=int(time.time() * 1000),
+        at_ms=bus.clock.now_ms(),
         by=f"cli-{os.getpid()}",
         to_thread=ROOT_THREAD,
         brief=Brief(

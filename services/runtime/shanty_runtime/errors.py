@@ -94,8 +94,8 @@ class BusFull(BusError):
         self.what, self.code, self.description = what, code, description
         limit = "with `shanty init-bus --max-bytes`" if code == 10077 else "in the server's configuration"
         super().__init__(
-            f"{what} was refused because there is no space: {description} ({code}); take old runs off the bus, or raise the limit "
-            f"{limit}"
+            f"{what} was refused because there is no space: {description} ({code}); take old runs off the bus, or "
+            f"raise the limit {limit}"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,8 @@ LAYOUT_POLL_S = 1.0
 """No event tells that a stream was made; nobody waits for longer than this once it is there."""
 CARD_GONE_S = 1.0
 """How long taking the card off the roster may keep a service that stops; after that it vanishes by itself."""
+GARBAGE_AFTER_OBJECTS = 20_000
+"""How many more objects there are than before when Python looks for cycles among them; 700 is its own default."""
 GOODBYE_S = 1.5
 """How long each of tools, bus and threads may take to end once no thread is in hand any more."""
 
@@ -234,6 +237,7 @@ class AgentService:
         await self.worker.start()
         if self.triggers is not None:
             await self.triggers.start()
+        _leave_to_collector_what_comes_and_goes()
         self._taking_mail = True
         await self.bus.roster.announce(self.card())
         self._renewing = asyncio.create_task(self._renew_card())
@@ -304,6 +308,13 @@ class AgentService:
                 shown = card
                 with contextlib.suppress(BusError):
                     await self.bus.roster.update(card)
+
+
+def _leave_to_collector_what_comes_and_goes() -> None:
+    """All that a service has loaded by now stays. Looking through it for garbage again and again finds nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER_OBJECTS, 20, 20)
 
 
 async def wait_for_layout(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,13 +24,21 @@ from shanty_protocol import (
     headers,
 )
 
-DECODERS: list[Callable[[bytes], object]] = [
+DECODERS: list[Callable[..., object]] = [
     codec.decode_entry,
     codec.decode_timer,
     codec.decode_live,
     codec.decode_card,
     codec.decode_file_version,
     codec.decode_memory,
+    codec.decode_effect,
+]
+GOLDEN = Path(__file__).parents[3] / "protocol" / "golden" / "v1"
+GOLDEN_MESSAGES = [path.read_bytes() for path in sorted(GOLDEN.glob("*.json"))]
+HEADERS = [headers.VERSION, headers.KIND, headers.TRACEPARENT, headers.CHAIN, "Nats-Sequence"]
+HOSTILE_BITS = [
+    *(b"NaN", b"-Infinity", b"1e999", b"9" * 400, b"-0", b'"\\ud800"', b'"\xff"', b"\x00"),
+    *(b"[" * 20_000, b'{"a":' * 20_000, b'"kind":"thread.opened",', b'"at_ms":1,"at_ms":"x",', b"}}", b"\xf0\x9f"),
 ]
 OPENED = b'{"kind":"thread.opened","at_ms":1}'
 CALL = b'{"kind":"tool.called","at_ms":1,"call_id":"c","name":"n","arguments":{"x":%s}}'
@@ -274,6 +283,22 @@ def test_a_damaged_message_decodes_or_raises_a_protocol_error(entry: Any, data: 
         codec.decode_entry(bytes(damaged))
     except ProtocolError as error:
         assert error.code in ("invalid_message", "unknown_kind")
+
+
+@given(data=st.data())
+@patiently
+def test_a_damaged_message_of_any_channel_decodes_or_raises_a_protocol_error(data: st.DataObject) -> None:
+    damaged = bytearray(data.draw(st.sampled_from(GOLDEN_MESSAGES)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(damaged) - 1))
+        end = place + data.draw(st.integers(0, 3))
+        damaged[place:end] = data.draw(st.sampled_from(HOSTILE_BITS) | st.binary(min_size=1, max_size=3))
+    said = data.draw(st.dictionaries(st.sampled_from(HEADERS), st.text(max_size=12) | st.just("1")))
+    for decode in DECODERS:
+        try:
+            decode(bytes(damaged), said)
+        except ProtocolError as error:
+            assert error.code in ("invalid_message", "unknown_kind", "unsupported_version")
 
 
 def test_the_digest_of_arguments_is_that_of_the_bytes_they_have_in_an_entry() -> None:

@@ -20,7 +20,7 @@ ENTRIES = codec.kinds_of(codec.CHANNELS["entries"])
 KINDS = sorted(path for path in GOLDEN.glob("*.json") if json.loads(path.read_bytes())["kind"] in ENTRIES)
 MOST_STEPS = 50
 patiently = settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 SENDERS = [("alpha", "0-1"), ("alpha", "0-9"), ("beta", "0-2"), ("lead", "0"), ("cli", "request-1")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from shanty_protocol.streams import entry_stream, timer_stream
 from shanty_runtime.bus.clock import Clock, watch_clock
 from shanty_runtime.bus.connection import Connection
@@ -17,6 +19,7 @@ from shanty_runtime.bus.pull import Kind, Pull
 from shanty_runtime.bus.roster import Roster
 from shanty_runtime.bus.settings import BusSettings
 from shanty_runtime.bus.timers import Timers
+from shanty_runtime.errors import BusError
 
 
 class Bus:
@@ -59,6 +62,11 @@ class Bus:
     def waits_for(self) -> str:
         """Why what was asked of the bus waits, in words; empty while nothing does."""
         return self.connection.pressure.reason
+
+    async def ask_time(self, lane: str) -> None:
+        """Set the clock by the server's, where this account may ask."""
+        with contextlib.suppress(BusError):
+            await manage(self.connection, f"STREAM.INFO.{entry_stream(lane)}")
 
     async def watch_clock(self, call: str) -> None:
         """Keep the clock right, until cancelled, by a call of the JetStream API that this account may make."""

@@ -16,7 +16,8 @@ from shanty_protocol import (
 )
 from shanty_protocol.codec import decode_effect, encode, message_headers
 from shanty_protocol.ids import TOOL_GATEWAY
-from shanty_runtime.bus.connection import Connection, Incoming, Listening
+from shanty_runtime.bus.connection import Connection, Listening
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusError, BusUnavailable
 from shanty_runtime.telemetry import inject
 

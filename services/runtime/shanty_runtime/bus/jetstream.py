@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from shanty_runtime.bus.connection import Connection, Incoming, parse_headers
+from shanty_runtime.bus.connection import Connection
+from shanty_runtime.bus.wire import Incoming, parse_headers
 from shanty_runtime.errors import BusError, BusFull, BusRefused, BusUnavailable
 
 EXPECT_SEQ = "Nats-Expected-Last-Subject-Sequence"
@@ -37,6 +38,7 @@ END_OF_BATCH = 204
 BATCH_MESSAGES = 500
 MOST_LOOKED_UP = 1_024
 """Subjects that the server looks up for one question."""
+MOST_BYTES_AT_ONCE = 8 * 2**20
 FIRST_WINDOW_BACK = 256
 """Places of a stream that are looked through first, where it is read from its end."""
 
@@ -98,7 +100,7 @@ def refused(what: str, error: ApiError) -> BusError:
 
 
 async def write_once(
-    connection: Connection, stream: str, subject: str, guard: str, data: bytes, headers: Mapping[str, str]
+    connection: Connection, stream: str, subject: str, guard: str, data: bytes, headers: dict[str, str]
 ) -> RawMessage:
     """Store a message at a place that is taken once, whatever happens in between: what stands there afterwards.
 
@@ -117,7 +119,7 @@ async def write_once(
                 # Refused for a write that was under way and has not been applied yet, here or at all.
                 raise BusUnavailable(f"what stands at {guard} cannot be read yet") from None
             return standing
-        return RawMessage(subject, seq, data, dict(headers))
+        return RawMessage(subject, seq, data, headers)
 
     return await connection.persist(f"writing {subject}", attempt)
 
@@ -212,7 +214,12 @@ async def get_few(
         more = int(answer.headers.get("Nats-Num-Pending", "0")) > 0
         return True
 
-    request = {"batch": MOST_LOOKED_UP, "seq": max(from_seq, 1), "multi_last": list(filters)}
+    request = {
+        "batch": MOST_LOOKED_UP,
+        "max_bytes": MOST_BYTES_AT_ONCE,
+        "seq": max(from_seq, 1),
+        "multi_last": list(filters),
+    }
     await connection.converse(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), hear)
     return None if too_many else (found, more)
 
@@ -221,14 +228,13 @@ async def read_on(
     connection: Connection, stream: str, filter_subject: str, from_seq: int = 1
 ) -> AsyncGenerator[RawMessage, None]:
     """Everything stored under a filter, in stream order, over outages. For streams with one message a subject."""
-    more = True
-    if from_seq <= 1:
-        looking_up = partial(get_few, connection, stream, (filter_subject,))
-        few = await connection.persist(f"reading {filter_subject}", looking_up)
-        page, more = few or ([], True)
-        for message in page:
-            yield message
-        from_seq = page[-1].seq + 1 if page else 1
+    looking_up = partial(get_few, connection, stream, (filter_subject,), from_seq=from_seq)
+    few = await connection.persist(f"reading {filter_subject}", looking_up)
+    page, more = few or ([], True)
+    for message in page:
+        yield message
+    if page:
+        from_seq = page[-1].seq + 1
     while more:
         attempt = partial(get_batch, connection, stream, filter_subject, from_seq=from_seq)
         page, more = await connection.persist(f"reading {filter_subject}", attempt)

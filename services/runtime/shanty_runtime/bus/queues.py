@@ -7,6 +7,7 @@ could. Whoever scales by these figures, or is woken by them, reads them from the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shanty_protocol.streams import ConsumerSpec, agent_consumers
+from shanty_protocol.streams import ConsumerSpec, agent_consumers, lane_streams
 from shanty_runtime.bus.jetstream import FOUND_NOTHING, manage
 from shanty_runtime.errors import BusError, BusUnavailable, PermissionDenied
 from shanty_runtime.telemetry import metrics
@@ -44,9 +45,30 @@ class _Queue(msgspec.Struct, frozen=True):
     delivered: _Delivered = _Delivered()
 
 
+class _State(msgspec.Struct, frozen=True):
+    bytes: int = 0
+
+
+class _Config(msgspec.Struct, frozen=True):
+    max_bytes: int = -1
+
+
+class _Stream(msgspec.Struct, frozen=True):
+    """What the server says of a stream."""
+
+    state: _State
+    config: _Config
+
+
 async def watch_queues(bus: Bus, lanes: Sequence[str], agents: Sequence[str]) -> None:
-    """Look at each agent's queues every `INTERVAL_S`, until cancelled, or until this account may not."""
+    """Look at each agent's queues every `INTERVAL_S`, until cancelled, or until this account may not.
+
+    The streams the queues are in are looked at as well: how full they are.
+    """
     while True:
+        for stream in (stream for lane in lanes for stream in lane_streams(lane)):
+            with contextlib.suppress(BusError, msgspec.MsgspecError):
+                await _look_at_space(bus.connection, stream.name)
         for lane, agent in itertools.product(lanes, agents):
             mail, timers = agent_consumers(lane, agent)
             try:
@@ -70,6 +92,12 @@ async def _look(connection: Connection, lane: str, agent: str, consumer: Consume
     metrics.queue_seen(agent, lane, kind, pending=queue.num_pending, in_hand=queue.num_ack_pending)
     if kind == "mail":
         metrics.oldest_mail_seen(agent, lane, await _oldest_age_s(connection, consumer, queue))
+
+
+async def _look_at_space(connection: Connection, name: str) -> None:
+    stream = msgspec.convert(await manage(connection, f"STREAM.INFO.{name}"), _Stream)
+    if stream.config.max_bytes > 0:
+        metrics.stream_seen(name, stream.state.bytes / stream.config.max_bytes)
 
 
 async def _oldest_age_s(connection: Connection, consumer: ConsumerSpec, queue: _Queue) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from shanty_protocol import (
     BudgetExhausted,
@@ -38,6 +38,7 @@ from shanty_protocol.errors import CODES
 from shanty_protocol.ids import DEAD
 from shanty_protocol.parts import Status
 from shanty_runtime.telemetry import names
+from shanty_runtime.telemetry.histograms import Histogram
 
 RunAddress = EntryAddress | TimerAddress | FileAddress | ChunkAddress | LiveAddress
 """Addresses of messages that belong to a run, and so to its trace."""
@@ -109,10 +110,7 @@ class _Seen(_Kept):
 
 
 def _histogram(metric: str) -> Histogram:
-    known = names.METRICS[metric]
-    return _meter.create_histogram(
-        metric, known.unit, known.sentence, explicit_bucket_boundaries_advisory=[*map(float, known.boundaries)]
-    )
+    return Histogram(_meter, metric)
 
 
 _delegations_sent = _Kept(names.DELEGATIONS_SENT)
@@ -120,6 +118,7 @@ _delegations_replied = _Kept(names.DELEGATIONS_REPLIED)
 _delegation_duration = _histogram(names.DELEGATION_DURATION)
 _queue_messages = _Seen(names.QUEUE_MESSAGES)
 _queue_oldest_age = _Seen(names.QUEUE_OLDEST_AGE)
+_stream_used = _Seen(names.STREAM_USED)
 _mail_wait = _histogram(names.MAIL_WAIT)
 _mail_redelivered = _Kept(names.MAIL_REDELIVERED)
 _mail_rejected = _Kept(names.MAIL_REJECTED)
@@ -270,6 +269,11 @@ def queue_seen(agent: str, lane: str, queue: str, *, pending: int, in_hand: int)
 def oldest_mail_seen(agent: str, lane: str, age_s: float) -> None:
     """0 where no mail waits."""
     _queue_oldest_age.set(age_s, agent, lane)
+
+
+def stream_seen(stream: str, used: float) -> None:
+    """`used` is from 0 to 1."""
+    _stream_used.set(used, stream)
 
 
 def bus_connected(connected: bool) -> None:

@@ -150,6 +150,7 @@ SHANTY_OUTCOME = _attribute(
 )
 SHANTY_QUEUE = _attribute("shanty.queue", "mail or timers.")
 SHANTY_STATE = _attribute("shanty.state", "pending (nobody has it yet) or in_hand (somebody has, and is not done).")
+SHANTY_STREAM = _attribute("shanty.stream", "A stream of a lane: its entries, timers or files.")
 SHANTY_CACHE = _attribute("shanty.cache", "read or write.")
 SHANTY_CAUSE = _attribute(
     "shanty.cause", "full (the server says that there is no space) or silent (it is connected, and does not answer)."
@@ -205,6 +206,13 @@ QUEUE_OLDEST_AGE = _metric(
     "Age of the oldest mail nobody has taken yet, 0 where there is none, as each replica of the lead sees it.",
     GEN_AI_AGENT_NAME,
     SHANTY_LANE,
+)
+STREAM_USED = _metric(
+    "shanty.stream.used",
+    "gauge",
+    "1",
+    "How much of what a stream may store it does store, from 0 to 1, as each replica of the lead sees it.",
+    SHANTY_STREAM,
 )
 MAIL_WAIT = _metric(
     "shanty.mail.wait",

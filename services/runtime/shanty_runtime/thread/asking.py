@@ -21,7 +21,7 @@ from shanty_protocol import (
 )
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.context import model_request
-from shanty_runtime.errors import Fenced, ModelError, PayloadTooLarge
+from shanty_runtime.errors import ModelError, PayloadTooLarge
 from shanty_runtime.models.base import Message, Model, ModelReply, ModelRequest
 from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics, model_span
@@ -125,8 +125,7 @@ async def _reply(held: HeldThread, request: ModelRequest) -> ModelReply:
     model: Model | None = held.profile.model
     assert model is not None, "an agent without a handler has a model"
     await held.show("model", model.name)
-    if not held.lease.held():
-        raise Fenced(f"the lease of {held.name} ran out before its model was asked")
+    held.check_lease("its model was asked")
     agent = held.profile.agent
     with model_span(
         agent,

@@ -210,7 +210,8 @@ def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, ma
             state.tainted = state.tainted or (mail.occurrence is not None and mail.occurrence.untrusted)
             if mail.hired is not None:
                 state.profile = hiring.played(state.profile, mail.hired)
-            state.dialogue.notes.append(Note(goal_text(state), address.n))
+            if state.profile.handler is None:  # Python code reads the brief itself
+                state.dialogue.notes.append(Note(goal_text(state), address.n))
             _take_question(state, Asked(subject, state.opener, address.n))
         case MessageSent(purpose="follow_up"):
             asked = Asked(subject, (sender.agent, sender.thread), address.n)

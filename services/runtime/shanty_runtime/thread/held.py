@@ -1,4 +1,15 @@
-"""A thread whose lease we hold: its state, and the pen that writes its journal."""
+"""A thread we work on: its state, and the pen that writes its journal.
+
+It is worked on under its lease, so that two workers do not do the same work at once. What keeps the journal right is
+not the lease: each place is taken once. One answer that is all a thread ever does is therefore given without:
+
+    A delegation that a Python handler answers without a step of its own makes a journal of one entry. Whoever writes
+    place 0 has given the one answer; of two workers that were given the same mail (only the silence of one for longer
+    than the consumer waits makes it so) the other is told that the place is taken, and what it has made of the mail
+    is dropped. That the place was free also says that the journal had been empty, so it need not be read before.
+    Nothing else has happened by then: a step takes the lease first (`hold`) and names the delegation at place 0
+    before it begins, and everything but that one answer is done under the lease and from the journal.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +17,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from shanty_protocol import LiveAddress, StepStarted
+from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
-from shanty_runtime.bus import Bus, Lease, Stored, Written, written
+from shanty_runtime.bus import Bus, Busy, Lease, Stored, Written, written
 from shanty_runtime.errors import Fenced
 from shanty_runtime.telemetry import inject, metrics, publish_span
 from shanty_runtime.thread import people
@@ -23,12 +34,12 @@ from shanty_runtime.tools.workspace import Workspace
 class HeldThread:
     """Entries are appended one batch after the other, and taken into the state as they stand in the journal."""
 
-    def __init__(self, workplace: Workplace, lease: Lease, state: State, mail: dict[str, Received]) -> None:
+    def __init__(self, workplace: Workplace, lease: Lease | None, state: State, mail: dict[str, Received]) -> None:
         self.workplace = workplace
         self.bus: Bus = workplace.bus
         self.lease = lease
-        # Leases are counted by a bucket that may be lost. Whoever goes on with a journal is later than what it says.
-        self.fence = lease.fence if lease.fence >= state.newest_fence else state.newest_fence + 1
+        """None as long as nothing was done that needs one."""
+        self.fence = 0
         self.state = state
         self.mail = mail
         """What has been received for the thread, by subject; more may be posted at any time."""
@@ -37,6 +48,8 @@ class HeldThread:
         self.stop_requested = False
         """A Python handler ends before its next step."""
         self._writing = asyncio.Lock()
+        if lease is not None:
+            self.go_on(state)
 
     @property
     def profile(self) -> Profile:
@@ -46,15 +59,40 @@ class HeldThread:
     @property
     def name(self) -> str:
         """For people and log lines."""
-        return self.lease.key
+        return self.workplace.name_of(self.state.run, self.state.thread)
 
     def stamp(self) -> Stamp:
         now_ms = max(self.bus.clock.now_ms(), self.due_ms)
         return Stamp(now_ms, self.workplace.replica, self.fence)
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether the worker that had the thread before is gone."""
+        return self.lease is not None and self.lease.abandoned
+
+    def go_on(self, state: State) -> None:
+        """Under the lease, from what the journal amounts to."""
+        assert self.lease is not None, "a journal is gone on with under a lease"
+        self.state = state
+        # Leases are counted by a bucket that may be lost. Whoever goes on with a journal is later than what it says.
+        self.fence = self.lease.fence if self.lease.fence >= state.newest_fence else state.newest_fence + 1
+
+    async def hold(self) -> None:
+        """Take the lease, where that was not needed so far. Raises Fenced where somebody has or had it."""
+        if self.lease is not None:
+            return
+        lease = await self.bus.leases.take(self.name, self.workplace.replica)
+        if isinstance(lease, Busy):
+            raise Fenced(f"{self.name} is with {lease.holder}")
+        if lease.abandoned:
+            # There is a journal to be read, and an attempt to be counted: by whoever is delivered the mail next.
+            lease.abandon()
+            raise Fenced(f"somebody vanished who had {self.name}")
+        self.lease, self.fence = lease, lease.fence
+
     def check_lease(self, before: str) -> None:
         """Raises Fenced where somebody else may have the thread by now. For just before what cannot be undone."""
-        if not self.lease.held():
+        if self.lease is None or not self.lease.held():
             raise Fenced(f"the lease of {self.name} ran out before {before}")
 
     def workspace(self, key: str) -> Workspace:
@@ -90,6 +128,9 @@ class HeldThread:
             stored = [await self._append(chained[0])]
         else:
             stored = await asyncio.gather(*(self._append(each) for each in chained))
+        if self.lease is None:
+            self._note_answer(*places[0])
+            return
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
             waited_before = people.requests_open(self.state)
@@ -98,6 +139,13 @@ class HeldThread:
             self.state.next_seq = max(self.state.next_seq, one.seq + 1)
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
             metrics.people_wait(self.profile.agent, waited_before, people.requests_open(self.state))
+
+    def _note_answer(self, address: EntryAddress, entry: Entry) -> None:
+        """Of the one answer: whatever else is done with the thread begins with its lease, and with its journal."""
+        self.state.next_n = address.n + 1
+        self.state.consumed.update(entry.consumed)
+        sent = self.mail[entry.consumed[0]].entry
+        metrics.entry_written(address, entry, sent.at_ms)
 
     async def show(self, step: Literal["model", "tool"], name: str) -> None:
         """Tell whoever watches what begins now."""
