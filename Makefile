@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo incident test proofs chart chart-files containers cluster check format lint types contracts schema lock clean
+.PHONY: help demo incident test proofs bench chart chart-files containers cluster check format lint types contracts schema lock clean
 
 # Everything runs from one virtual environment in the checkout. Nothing but python3 and make has to be there first.
 PYTHON  ?= python3
@@ -50,6 +50,9 @@ test: $(VENV)/dev.stamp ## run every test
 
 proofs: $(VENV)/dev.stamp ## the slow proofs: more kills, more seeds
 	@$(BIN)/python -m pytest -q -m "slow and not docker and not kubernetes"
+
+bench: $(VENV)/dev.stamp ## a delegation next to bare NATS and to others, on this machine; OUT=bench.json writes the figures
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(filter file command environment,$(origin OUT)),$(if $(filter incident-%,$(OUT)),,--out $(OUT)))
 
 chart: $(VENV)/dev.stamp ## lint and render the chart, check it against Kubernetes 1.31 to 1.37, test the alerts
 	@$(BIN)/python -m pytest -q tests/chart
