@@ -18,12 +18,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
 from shanty_protocol.errors import ProtocolError
-from shanty_protocol.ids import OPERATORS, checked, checked_lane, checked_run, lane_of
+from shanty_protocol.ids import MAX_ID_LENGTH, OPERATORS, checked, checked_lane, checked_run, lane_of
 
 MAX_PATH_BYTES = 400
 MAX_NUMBER = 9_999_999_999
@@ -31,9 +32,14 @@ MAX_NUMBER = 9_999_999_999
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ENTRY = re.compile(
+    rf"shanty\.(0|[1-9][0-9]{{0,8}})\.([a-z0-9-]{{1,{MAX_ID_LENGTH}}})\.(\1-[a-z0-9-]+)"
+    rf"\.([a-z0-9-]{{1,{MAX_ID_LENGTH}}})\.([a-z0-9-]{{1,{MAX_ID_LENGTH}}})\.(0|[1-9][0-9]{{0,9}})"
+)
+"""A whole subject of an entry at once: there is one for every step of every thread."""
 
 
-class EntryAddress(msgspec.Struct, frozen=True, order=True):
+class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     """Place n of the journal that `agent` keeps of `thread`, and whom its entry is addressed to."""
 
     to: str
@@ -42,20 +48,25 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True):
     agent: str
     n: int
 
-    @property
+    @cached_property
     def subject(self) -> str:
+        lane = self.run.partition("-")[0]
+        subject = f"shanty.{lane}.{self.to}.{self.run}.{self.thread}.{self.agent}.{self.n}"
+        if _ENTRY.fullmatch(subject) and len(self.run) <= MAX_ID_LENGTH:
+            return subject
+        # Part by part: whatever is wrong with it is said.
         journal = _journal("shanty", checked("recipient", self.to), self.run, self.thread, self.agent)
         return f"{journal}.{_checked_number(self.n)}"
 
     @property
     def feed_subject(self) -> str:
-        journal = _journal("shanty.feed", checked("recipient", self.to), self.run, self.thread, self.agent)
-        return f"{journal}.{_checked_number(self.n)}"
+        return f"shanty.feed.{self.subject.removeprefix('shanty.')}"
 
     @property
     def guard(self) -> str:
         """All subjects this place could be taken under: an entry is stored only while none of them is."""
-        return f"{_journal('shanty', '*', self.run, self.thread, self.agent)}.{_checked_number(self.n)}"
+        lane = self.run.partition("-")[0]
+        return f"shanty.{lane}.*.{self.subject[len(f'shanty.{lane}.{self.to}.') :]}"
 
 
 class TimerAddress(msgspec.Struct, frozen=True):
@@ -175,6 +186,11 @@ def parse_entry(subject: str) -> EntryAddress:
     """The address of a journal entry, from its own subject or from the feed's."""
     if subject.startswith("shanty.feed."):
         subject = "shanty." + subject.removeprefix("shanty.feed.")
+    if (found := _ENTRY.fullmatch(subject)) is not None and len(found[3]) <= MAX_ID_LENGTH:
+        _, to, run, thread, agent, n = found.groups()
+        known = EntryAddress(to, run, thread, agent, int(n))
+        vars(known)["subject"] = subject  # it was just taken apart, so it need not be put together again
+        return known
     address = parse(subject)
     if not isinstance(address, EntryAddress):
         raise ProtocolError("invalid_message", f"{subject!r} is not the subject of an entry")

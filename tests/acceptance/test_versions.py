@@ -22,7 +22,7 @@ from shanty_protocol import (
     ThreadReplied,
     ThreadTakenOver,
 )
-from shanty_runtime.bus.connection import Incoming
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusUnavailable
 from support.audit import audit
 from support.crew import Crew, Replica, crew, until

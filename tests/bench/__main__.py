@@ -125,9 +125,7 @@ def ratios(measured: dict[str, dict[str, Way]]) -> dict[str, object]:
         "fanout20_ratio": max(fan_outs.values()),
         "fanout20_ratios": fan_outs,
         "lanes4_ratio": ratio(always["delegation, 4 lanes"], always["delegation"], "rate"),
-        "cpu_ratio": {
-            sync: cpu_ratio(ways["delegation"], ways["jetstream"]) for sync, ways in measured.items()
-        },
+        "cpu_ratio": {sync: cpu_ratio(ways["delegation"], ways["jetstream"]) for sync, ways in measured.items()},
         "peers": {},
     }
 
@@ -165,9 +163,7 @@ def main() -> int:
         amounts = msgspec.structs.replace(amounts, rounds=given.rounds)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    measured = {
-        sync: uvloop.run(measure_at(sync, amounts)) for sync in ((given.sync,) if given.sync else SYNCS)
-    }
+    measured = {sync: uvloop.run(measure_at(sync, amounts)) for sync in ((given.sync,) if given.sync else SYNCS)}
     found = report(measured)
     print(table([way.row() for ways in measured.values() for way in ways.values()]))
     print()

@@ -10,7 +10,7 @@ import pytest
 
 from shanty_protocol import EntryAddress, MessageSent
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, create_layout
-from shanty_runtime.bus.connection import Incoming
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusRefused, BusUnavailable, ConfigError, PayloadTooLarge, PermissionDenied
 from shanty_runtime.testing import AGENTS, bus_settings, nats_bus, nats_server, until
 

@@ -13,7 +13,7 @@ import msgspec
 
 from shanty_cli.accounts_jwt import NO_LIMITS, read_claims
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer
-from shanty_runtime.bus.connection import Incoming
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.bus.nkeys import Key
 
 ISSUER = Key.new("account")

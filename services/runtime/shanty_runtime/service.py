@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -41,6 +42,8 @@ LAYOUT_POLL_S = 1.0
 """No event tells that a stream was made; nobody waits for longer than this once it is there."""
 CARD_GONE_S = 1.0
 """How long taking the card off the roster may keep a service that stops; after that it vanishes by itself."""
+GARBAGE_AFTER_OBJECTS = 20_000
+"""How many more objects there are than before when Python looks for cycles among them; 700 is its own default."""
 GOODBYE_S = 1.5
 """How long each of tools, bus and threads may take to end once no thread is in hand any more."""
 
@@ -190,6 +193,7 @@ class AgentService:
         # Before the first mail, so that a model is told of the same tools for the whole life of this process.
         self.profile.tools.update(self.mcp.tools)
         await self.worker.start()
+        _leave_to_collector_what_comes_and_goes()
         self._taking_mail = True
         await self.bus.roster.announce(self.card())
         self._renewing = asyncio.create_task(self._renew_card())
@@ -263,6 +267,13 @@ class AgentService:
             raise ConfigError(f"an ack of this server is not known to be durable: {found.reason}")
         if found.verified is not True:
             logger.warning("durability is relaxed: %s", found.reason)
+
+
+def _leave_to_collector_what_comes_and_goes() -> None:
+    """All that a service has loaded by now stays. Looking through it for garbage again and again finds nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER_OBJECTS, 20, 20)
 
 
 async def _within(limit_s: float, work: Coroutine[None, None, None]) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
@@ -57,16 +58,16 @@ class Context(Protocol):
 HandlerFunction = Callable[[Any, Context], Awaitable[Any]]
 
 
-class Handler(msgspec.Struct, frozen=True, kw_only=True):
+class Handler(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     function: HandlerFunction
     input_type: type[msgspec.Struct]
     output_type: type[msgspec.Struct] | None
 
-    @property
+    @cached_property
     def input_schema(self) -> dict[str, Any]:
         return argument_schema(self.input_type)
 
-    @property
+    @cached_property
     def output_schema(self) -> dict[str, Any] | None:
         return None if self.output_type is None else argument_schema(self.output_type)
 

@@ -14,6 +14,8 @@ MAX_PROBLEMS = 5
 def problems_with(value: Any, schema: dict[str, Any]) -> str:
     """What is wrong with a value, in one sentence with JSON paths; empty where it fits the schema."""
     validator = _validator(msgspec.json.encode(schema, order="deterministic"))
+    if validator.is_valid(value):
+        return ""
     found = [f"{_path(error.instance_path)}: {error.message}" for error in validator.iter_errors(value)]
     more = f" (and {len(found) - MAX_PROBLEMS} more)" if len(found) > MAX_PROBLEMS else ""
     return "; ".join(found[:MAX_PROBLEMS]) + more

@@ -25,7 +25,7 @@ import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import PING_PROTO, Client, Server
@@ -34,6 +34,7 @@ from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.login import Login, check_files, described, expired, read_login, tls_context, wants_tls
 from shanty_runtime.bus.settings import BusSettings
+from shanty_runtime.bus.wire import Incoming, MessageParser, command_line, header_block
 from shanty_runtime.errors import (
     BusError,
     BusFull,
@@ -58,12 +59,15 @@ RECONNECT_REFUSED_MOST_S = 10.0
 MAX_WAITING_BYTES = 8 * 2**20
 """Most that is kept for the server while it is slow or away."""
 
+WRITE_BUFFER_BYTES = 64 * 2**10
+"""What the socket has not taken yet, from which on nothing is added to it."""
+
 WARNING_AFTER_TRIES = 4
 
-NO_RESPONDERS = 503
+EXPIRY_CHECK_S = 0.1
+"""How much later than it should a request may be given up that is not answered."""
 
-_LINE_END = re.compile(r"[\r\n]")
-_NOT_IN_A_SUBJECT = re.compile(r"\s")
+NO_RESPONDERS = 503
 
 # nats-py lower-cases what the server says, so subjects are compared in lower case.
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
@@ -72,17 +76,6 @@ _CERTIFICATE_ALERT = re.compile("ALERT_(CERTIFICATE_[A-Z]+|[A-Z]+_CERTIFICATE|UN
 _USERINFO = re.compile(r"(?:(?<=://)|(?<=,)|^)[^@/,]*@")
 
 T = TypeVar("T")
-
-
-class Incoming(NamedTuple):
-    """A message as it came: `status` is 0 unless the server says something about a request."""
-
-    subject: str
-    reply: str
-    data: bytes
-    headers: dict[str, str]
-    status: int = 0
-    description: str = ""
 
 
 Heard = Callable[[Incoming], None]
@@ -98,6 +91,8 @@ class Connection:
         self._client = _Client(self)
         self._asked: dict[str, _Asked] = {}
         self._asked_count = 0
+        self._address_of: tuple[object, tuple[str, int] | None] = None, None
+        self._expiring: asyncio.TimerHandle | None = None
         self._answers = ""
         self._denial_watchers: dict[str, Callable[[PermissionDenied], None]] = {}
         self._denied_subscriptions: set[str] = set()
@@ -151,6 +146,9 @@ class Connection:
         # same: its close ends in a CancelledError that nobody asked for. In a task of its own that is only a result.
         await asyncio.gather(asyncio.create_task(client.close()), return_exceptions=True)
         self._fail_requests("the connection was closed")
+        if self._expiring is not None:
+            self._expiring.cancel()
+            self._expiring = None
 
     @property
     def connected(self) -> bool:
@@ -162,8 +160,13 @@ class Connection:
 
     @property
     def server_address(self) -> tuple[str, int] | None:
-        url = self._client.connected_url
-        return None if url is None or url.hostname is None else (url.hostname, url.port or DEFAULT_PORT)
+        server = self._client._current_server
+        if server is None or not self.connected:
+            return None
+        if server is not self._address_of[0]:  # a URL is taken apart once
+            host = server.uri.hostname
+            self._address_of = server, None if host is None else (host, server.uri.port or DEFAULT_PORT)
+        return self._address_of[1]
 
     @property
     def max_payload(self) -> int:
@@ -175,14 +178,7 @@ class Connection:
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float = 0.0
     ) -> Incoming:
         """Send a message and await the one answer to it. Raises BusUnavailable where none came in time."""
-        answers: list[Incoming] = []
-
-        def hear(answer: Incoming) -> bool:
-            answers.append(answer)
-            return True
-
-        await self.converse(subject, data, hear, headers, timeout_s=timeout_s)
-        return answers[0]
+        return await self._ask(subject, data, None, headers, timeout_s)
 
     async def converse(
         self,
@@ -197,6 +193,17 @@ class Connection:
 
         Raises BusUnavailable where nothing more came for `timeout_s`.
         """
+        await self._ask(subject, data, hear, headers, timeout_s)
+
+    async def _ask(
+        self,
+        subject: str,
+        data: bytes,
+        hear: Callable[[Incoming], bool] | None,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+    ) -> Incoming:
+        """The last answer to a message."""
         if not self.connected:
             raise BusUnavailable(f"not connected to {self._where}: {self._last_error or 'trying again'}")
         self._asked_count += 1
@@ -204,10 +211,20 @@ class Connection:
         asked = self._asked[reply] = _Asked(subject, hear, timeout_s or self.settings.request_timeout_s)
         try:
             await self._send(subject, data, reply, headers)
-            await asked.done
+            if self._expiring is None:
+                self._expiring = asked.loop.call_later(EXPIRY_CHECK_S, self._expire)
+            return await asked.done
         finally:
             asked.forget()
             del self._asked[reply]
+
+    def _expire(self) -> None:
+        """Give up what has waited for too long. One timer looks at all: most are answered before it does."""
+        self._expiring = None
+        for asked in self._asked.values():
+            asked.expire()
+        if self._asked:
+            self._expiring = asyncio.get_running_loop().call_later(EXPIRY_CHECK_S, self._expire)
 
     async def persist(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it works or is cancelled. An outage or a lack of space is waited out; anything else raises."""
@@ -446,24 +463,27 @@ class Listening:
 class _Asked:
     """A request that waits for its answers."""
 
-    __slots__ = ("done", "hear", "heard_at", "loop", "subject", "timeout_s", "timer")
+    __slots__ = ("done", "hear", "heard_at", "loop", "subject", "timeout_s")
 
-    def __init__(self, subject: str, hear: Callable[[Incoming], bool], timeout_s: float) -> None:
+    def __init__(self, subject: str, hear: Callable[[Incoming], bool] | None, timeout_s: float) -> None:
         self.subject = subject
         self.hear = hear
+        """None where there is one answer."""
         self.timeout_s = timeout_s
         self.loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[None] = self.loop.create_future()
+        self.done: asyncio.Future[Incoming] = self.loop.create_future()
         self.heard_at = self.loop.time()
-        self.timer = self.loop.call_later(timeout_s, self.expire)
 
     def take(self, answer: Incoming) -> None:
         if self.done.done():
             return
-        self.heard_at = self.loop.time()
         if answer.status == NO_RESPONDERS:
             self.fail(BusUnavailable(f"nobody answers on {self.subject}"))
             return
+        if self.hear is None:
+            self.done.set_result(answer)
+            return
+        self.heard_at = self.loop.time()
         try:
             complete = self.hear(answer)
         except Exception as error:
@@ -471,13 +491,10 @@ class _Asked:
             self.done.set_exception(error)
             return
         if complete:
-            self.done.set_result(None)
+            self.done.set_result(answer)
 
     def expire(self) -> None:
-        left_s = self.heard_at + self.timeout_s - self.loop.time()
-        if left_s > 0:
-            self.timer = self.loop.call_later(left_s, self.expire)
-        else:
+        if self.heard_at + self.timeout_s <= self.loop.time():
             self.fail(BusUnavailable(f"no answer on {self.subject} within {self.timeout_s:g} s"))
 
     def fail(self, error: BusError) -> None:
@@ -486,7 +503,6 @@ class _Asked:
 
     def forget(self) -> None:
         """Nobody waits any more. asyncio would complain of an error that nobody looked at."""
-        self.timer.cancel()
         if self.done.done() and not self.done.cancelled():
             self.done.exception()
 
@@ -500,6 +516,8 @@ class _Client(Client):
         self.opened = False
         self.closing = False
         self.heard: dict[int, Heard] = {}
+        self._ps = MessageParser(self, self.take)
+        self._writing_soon = False
 
     async def send(self, command: bytes, headers: bytes, data: bytes) -> None:
         """Instead of `publish`, which checks every header's name, and swallows a cancellation while it waits."""
@@ -510,20 +528,39 @@ class _Client(Client):
         frame = b"".join((command, headers, data, b"\r\n"))
         self._pending.append(frame)
         self._pending_data_size += len(frame)
-        too_much = self._pending_data_size > self._max_pending_size
-        if self._flush_queue.empty() or too_much:
+        if self._pending_data_size > self._max_pending_size:
             flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await self._flush_queue.put(flushed)
-            if too_much:
-                await flushed
+            await flushed
+        elif not self._writing_soon:
+            self._writing_soon = True
+            asyncio.get_running_loop().call_soon(self._write_out)
+
+    def _write_out(self) -> None:
+        """Write what was sent since the event loop came by last, all at once."""
+        self._writing_soon = False
+        if not self._pending or not self.is_connected or self._flush_queue is None:
+            return  # what is kept is written once it is connected again
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is None or writer.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
+            # nats-py's flusher waits until the socket takes more.
+            if self._flush_queue.empty():
+                self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+            return
+        frames, self._pending, self._pending_data_size = self._pending, [], 0
+        # A socket that was closed under us says so to whoever reads it. What was under way is lost as in any break.
+        with contextlib.suppress(OSError, RuntimeError):
+            writer.write(b"".join(frames))
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        self.take(sid, subject, reply, data, headers or b"")
+
+    def take(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         heard = self.heard.get(sid)
         if heard is None:
             return
-        status, description, parsed = parse_headers(headers) if headers else (0, "", {})
         try:
-            heard(Incoming(subject.decode(), reply.decode(), data, parsed, status, description))
+            heard(Incoming(subject.decode(), reply.decode(), data, headers))
         except Exception:
             # Raised any further it would end the read loop, and the connection would be deaf.
             logger.exception("hearing a message on %r failed", subject)
@@ -612,36 +649,6 @@ class _Client(Client):
 
 class _NotLetIn(nats.errors.Error):
     """We do not go in like this. nats-py has to see it as an error of its own, or it would stop trying."""
-
-
-def parse_headers(raw: bytes) -> tuple[int, str, dict[str, str]]:
-    """Status, its description, and the headers: `NATS/1.0 404 No Messages`, then lines of `Name: value`."""
-    first, _, rest = raw.partition(b"\r\n")
-    status_text = first[9:12]
-    headers: dict[str, str] = {}
-    for line in rest.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
-    if status_text.isdigit():
-        return int(status_text), first[13:].decode("utf-8", "replace"), headers
-    return 0, "", headers
-
-
-def header_block(headers: Mapping[str, str]) -> bytes:
-    """Headers as they go over the wire. A value that would end its line early has spaces there instead."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    if lines.count("\n") + lines.count("\r") != 2 * len(headers):
-        lines = "".join(f"{_LINE_END.sub(' ', name)}: {_LINE_END.sub(' ', headers[name])}\r\n" for name in headers)
-    return f"NATS/1.0\r\n{lines}\r\n".encode()
-
-
-def command_line(subject: str, reply: str, header_bytes: int, size_bytes: int) -> bytes:
-    if not subject or _NOT_IN_A_SUBJECT.search(subject) or _NOT_IN_A_SUBJECT.search(reply):
-        raise BusRefused(f"publishing on {subject!r}", 0, "this is not a subject")
-    if header_bytes:
-        return f"HPUB {subject} {reply} {header_bytes} {size_bytes}\r\n".encode()
-    return f"PUB {subject} {reply} {size_bytes}\r\n".encode()
 
 
 def translated(what: str, error: Exception) -> BusError:

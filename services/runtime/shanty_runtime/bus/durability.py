@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shanty_runtime.bus.connection import Incoming
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusError
 
 if TYPE_CHECKING:

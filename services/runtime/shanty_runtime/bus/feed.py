@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from shanty_protocol import ProtocolError, subjects
 from shanty_protocol.ids import lane_of
 from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.backoff import Backoff
-from shanty_runtime.bus.connection import Connection, Incoming
+from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.hearing import Hearing
 from shanty_runtime.bus.jetstream import authored
 from shanty_runtime.bus.journals import Stored, as_stored
+from shanty_runtime.bus.wire import Incoming
 
 logger = logging.getLogger("shanty.bus")
 
@@ -55,19 +56,34 @@ class Feed:
             self._connection.on_reconnect.remove(signs.news.set)
             await listening.stop()
 
-    async def hear(self, lane: str, agent: str) -> Hearing[Stored]:
-        """An agent's mail in the moment it is stored. Some of it may be missed; its delivery is not."""
-        hearing: Hearing[Stored] = Hearing()
+    async def hear(
+        self, lane: str, agent: str, wanted: Callable[[str, str], bool] = lambda run, subject: True
+    ) -> Hearing[Stored]:
+        """An agent's mail in the moment it is stored. Some of it may be missed; its delivery is not.
 
-        def hear(message: Incoming) -> None:
+        `wanted` says of a run and a subject whether that is of interest at that moment: what is not costs little.
+        """
+
+        def of_interest(message: Incoming) -> bool:
+            subject = message.subject.replace("shanty.feed.", "shanty.", 1)
+            return wanted(subject.split(".", 4)[3], subject)
+
+        def read(message: Incoming) -> Stored | None:
+            if not of_interest(message):  # what has come meanwhile may have changed that
+                return None
             try:
                 address = subjects.parse_entry(message.subject)
                 seq = int(message.headers[SEQUENCE])
             except (ProtocolError, KeyError, ValueError) as error:
                 logger.debug("heard something else on %s: %s", message.subject, error)
-                return
-            hearing.put(Stored(address, seq, message.data, authored(message.headers)))
+                return None
+            return Stored(address, seq, message.data, authored(message.headers))
 
+        def hear(message: Incoming) -> None:
+            if of_interest(message):
+                hearing.put(message)
+
+        hearing = Hearing(read)
         hearing.attach(await self._connection.listen(subjects.mail_feed(lane, agent), hear))
         return hearing
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from shanty_runtime.bus.connection import Listening
+from shanty_runtime.bus.wire import Incoming
 
 logger = logging.getLogger("shanty.bus")
 
@@ -17,16 +19,20 @@ T = TypeVar("T")
 
 
 class Hearing(Generic[T]):
-    """`async for` gives what was heard since this was made, until `close`."""
+    """`async for` gives what was heard since this was made, until `close`.
 
-    def __init__(self) -> None:
-        self._unread: deque[T] = deque()
+    What was heard is looked at when it is read: `read` gives None for what is of no interest by then.
+    """
+
+    def __init__(self, read: Callable[[Incoming], T | None]) -> None:
+        self._read = read
+        self._unread: deque[Incoming] = deque()
         self._news = asyncio.Event()
         self._closed = False
         self._listening: Listening | None = None
         self.dropped = 0
 
-    def put(self, heard: T) -> None:
+    def put(self, heard: Incoming) -> None:
         if len(self._unread) == MAX_UNREAD:
             self._unread.popleft()
             self.dropped += 1
@@ -50,9 +56,11 @@ class Hearing(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        while not self._unread:
+        while True:
+            while self._unread:
+                if (found := self._read(self._unread.popleft())) is not None:
+                    return found
             if self._closed:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
-        return self._unread.popleft()

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from shanty_runtime.bus.connection import Connection, Incoming, parse_headers
+from shanty_runtime.bus.connection import Connection
+from shanty_runtime.bus.wire import Incoming, parse_headers
 from shanty_runtime.errors import BusError, BusFull, BusRefused, BusUnavailable
 
 EXPECT_SEQ = "Nats-Expected-Last-Subject-Sequence"
@@ -91,7 +92,7 @@ def refused(what: str, error: ApiError) -> BusError:
 
 
 async def write_once(
-    connection: Connection, stream: str, subject: str, guard: str, data: bytes, headers: Mapping[str, str]
+    connection: Connection, stream: str, subject: str, guard: str, data: bytes, headers: dict[str, str]
 ) -> RawMessage:
     """Store a message at a place that is taken once, whatever happens in between: what stands there afterwards.
 
@@ -110,7 +111,7 @@ async def write_once(
                 # Refused for a write that was under way and has not been applied yet, here or at all.
                 raise BusUnavailable(f"what stands at {guard} cannot be read yet") from None
             return standing
-        return RawMessage(subject, seq, data, dict(headers))
+        return RawMessage(subject, seq, data, headers)
 
     return await connection.persist(f"writing {subject}", attempt)
 

@@ -72,7 +72,8 @@ class Journals:
         standing = await jetstream.write_once(self._connection, stream, subject, address.guard, data, sent)
         if standing.subject == subject:
             metrics.message_stored(address)
-            stored = Stored(address, standing.seq, standing.data, authored(standing.headers))
+            own = standing.headers is sent  # as it is where we have stored it just now
+            stored = Stored(address, standing.seq, standing.data, sent if own else authored(standing.headers))
             return Placed(stored, standing.data == data)
         return Placed(as_stored(standing), False)
 

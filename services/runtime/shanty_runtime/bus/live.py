@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator
 
 from shanty_protocol import LiveAddress, LiveEvent, ProtocolError, subjects
 from shanty_protocol.codec import decode_live, encode, message_headers
-from shanty_runtime.bus.connection import Connection, Incoming
+from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.hearing import Hearing
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusError
 
 logger = logging.getLogger("shanty.bus")
@@ -29,19 +30,19 @@ class Live:
 
     async def follow(self, run: str) -> AsyncGenerator[tuple[LiveAddress, LiveEvent], None]:
         """What a run's threads do from now on. A reader that is too slow misses the oldest."""
-        hearing: Hearing[tuple[LiveAddress, LiveEvent]] = Hearing()
 
-        def hear(message: Incoming) -> None:
+        def read(message: Incoming) -> tuple[LiveAddress, LiveEvent] | None:
             try:
                 address = subjects.parse(message.subject)
                 event = decode_live(message.data, message.headers)
             except ProtocolError as error:
                 logger.debug("heard something else on %s: %s", message.subject, error)
-                return
+                return None
             assert isinstance(address, LiveAddress), "nothing else parses from these subjects"
-            hearing.put((address, event))
+            return address, event
 
-        hearing.attach(await self._connection.listen(subjects.run_live(run), hear))
+        hearing = Hearing(read)
+        hearing.attach(await self._connection.listen(subjects.run_live(run), hearing.put))
         try:
             async for heard in hearing:
                 yield heard

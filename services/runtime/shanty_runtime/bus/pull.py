@@ -16,8 +16,9 @@ from typing import Literal
 import msgspec
 
 from shanty_runtime.bus.backoff import Backoff
-from shanty_runtime.bus.connection import Connection, Incoming, Listening
+from shanty_runtime.bus.connection import Connection, Listening
 from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, authored, manage
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusError, BusRefused, BusUnavailable, LayoutDrift
 
 logger = logging.getLogger("shanty.bus")

@@ -20,8 +20,9 @@ from shanty_protocol import AgentCard, ProtocolError
 from shanty_protocol.codec import decode_card, encode
 from shanty_protocol.streams import ROSTER_BUCKET
 from shanty_runtime.bus import jetstream
-from shanty_runtime.bus.connection import Connection, Incoming, Listening
+from shanty_runtime.bus.connection import Connection, Listening
 from shanty_runtime.bus.jetstream import TTL
+from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusError, BusUnavailable, PermissionDenied
 
 logger = logging.getLogger("shanty.bus")

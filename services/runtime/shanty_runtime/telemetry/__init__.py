@@ -12,6 +12,7 @@ from shanty_runtime.telemetry.spans import (
     model_span,
     process_span,
     publish_span,
+    recording,
     tool_span,
     workflow_span,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "model_span",
     "process_span",
     "publish_span",
+    "recording",
     "span_context_of",
     "tool_span",
     "watch_event_loop",

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Histogram, Observation
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from shanty_protocol import (
     BudgetExhausted,
@@ -38,6 +38,7 @@ from shanty_protocol.errors import CODES
 from shanty_protocol.ids import DEAD
 from shanty_protocol.parts import Status
 from shanty_runtime.telemetry import names
+from shanty_runtime.telemetry.histograms import Histogram
 
 RunAddress = EntryAddress | TimerAddress | FileAddress | ChunkAddress | LiveAddress
 """Addresses of messages that belong to a run, and so to its trace."""
@@ -105,10 +106,7 @@ class _Seen(_Kept):
 
 
 def _histogram(metric: str) -> Histogram:
-    known = names.METRICS[metric]
-    return _meter.create_histogram(
-        metric, known.unit, known.sentence, explicit_bucket_boundaries_advisory=[*map(float, known.boundaries)]
-    )
+    return Histogram(_meter, metric)
 
 
 _delegations_sent = _Kept(names.DELEGATIONS_SENT)

@@ -32,12 +32,15 @@ __all__ = ["Context", "SpanContext", "extract", "inject", "span_context_of"]
 def inject() -> dict[str, str]:
     """Headers that say which span a message comes from; empty where there is none."""
     carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
+    if trace.get_current_span() is not trace.INVALID_SPAN:
+        _propagator.inject(carrier)
     return carrier
 
 
 def extract(received: Mapping[str, str]) -> Context:
     """The context a message was created in; empty where its headers do not say."""
+    if headers.TRACEPARENT not in received:
+        return Context()
     return _propagator.extract(_valid(received), Context())
 
 

@@ -24,15 +24,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import metrics, trace
 
-from shanty_runtime.telemetry import names
-from shanty_runtime.telemetry.spans import capture_content
+from shanty_runtime.telemetry import histograms, names
+from shanty_runtime.telemetry.spans import capture_content, record_nothing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricsData
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -84,6 +85,7 @@ def configure(
         tracer_provider = _tracer_provider(resource)
         trace.set_tracer_provider(tracer_provider)
         stops.append(tracer_provider.shutdown)
+    record_nothing(isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider))
     # The API has no public name for the class of the provider that stands for none.
     if type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics."):
         sending = wanted(os.environ, "metrics")
@@ -146,12 +148,64 @@ def _meter_provider(resource: Resource, *, sending: bool) -> MeterProvider:
     from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
+    class PageReader(PrometheusMetricReader):
+        """What /metrics shows: what OpenTelemetry has counted, and the histograms that count for themselves."""
+
+        def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+            super()._receive_metrics(_with_kept_histograms(metrics_data), timeout_millis, **kwargs)
+
     # There is one scope, so its labels would say the same on every series.
-    readers: list[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False)]
+    readers: list[MetricReader] = [PageReader(scope_info_enabled=False)]
     if sending:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+    else:
+        histograms.keep()
     # An exemplar is kept for each bucket and costs at each record; only OTLP could carry it.
     exemplars = None if sending else AlwaysOffExemplarFilter()
     return MeterProvider(readers, resource=resource, exemplar_filter=exemplars, shutdown_on_exit=False)
+
+
+def _with_kept_histograms(read: MetricsData) -> MetricsData:
+    """The same with our own histograms in it, in our scope. Nothing is read before there is a counter in that."""
+    from opentelemetry.sdk.metrics import export
+
+    now_ns = time.time_ns()
+    ours = [
+        export.Metric(
+            each.metric,
+            each.sentence,
+            each.unit,
+            export.Histogram(
+                [
+                    export.HistogramDataPoint(
+                        attributes=dict(attributes),
+                        start_time_unix_nano=series.since_ns,
+                        time_unix_nano=now_ns,
+                        count=sum(series.counts),
+                        sum=series.total,
+                        bucket_counts=tuple(series.counts),
+                        explicit_bounds=tuple(each.bounds),
+                        min=series.least,
+                        max=series.most,
+                    )
+                    for attributes, series in list(each.series.items())
+                ],
+                export.AggregationTemporality.CUMULATIVE,
+            ),
+        )
+        for each in histograms.kept()
+    ]
+
+    def grown(scope: export.ScopeMetrics) -> export.ScopeMetrics:
+        if scope.scope.name != names.SCOPE:
+            return scope
+        return export.ScopeMetrics(scope.scope, [*scope.metrics, *ours], scope.schema_url)
+
+    return export.MetricsData(
+        [
+            export.ResourceMetrics(each.resource, [grown(scope) for scope in each.scope_metrics], each.schema_url)
+            for each in read.resource_metrics
+        ]
+    )

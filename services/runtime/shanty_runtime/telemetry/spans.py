@@ -32,6 +32,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from shanty_protocol import EntryAddress, LiveAddress, TimerAddress, Usage
+from shanty_protocol.headers import TRACEPARENT
 from shanty_protocol.ids import is_agent_thread, lane_of
 from shanty_runtime.telemetry import content, metrics, names
 from shanty_runtime.telemetry.metrics import TEMPLATES, RunAddress
@@ -41,6 +42,7 @@ AttributeValue = str | bool | int | float | Sequence[str]
 
 _tracer = trace.get_tracer(names.SCOPE, schema_url=names.SCHEMA_URL)
 _capturing = False
+_nothing = False
 
 
 def capture_content(on: bool) -> None:
@@ -129,7 +131,7 @@ Server = tuple[str, int]
 @contextmanager
 def publish_span(address: RunAddress, *, server: Server | None = None) -> Iterator[OpenSpan]:
     """Around the write of a message. Take `inject()` inside it: receivers continue from this span."""
-    if not _recording():
+    if not recording():
         yield OpenSpan(trace.INVALID_SPAN)
         return
     attributes = _addressed(address, server, operation=names.PUBLISH, operation_type="send")
@@ -157,12 +159,16 @@ def process_span(
     `links` are further spans that led here, such as the one an earlier delivery was processed in.
     """
     recipient = address.to if isinstance(address, EntryAddress) else address.agent
-    creation = extract(headers)
-    sender = trace.get_current_span(creation)
     span = OpenSpan(trace.INVALID_SPAN)
     began_s = time.monotonic()
     try:
-        if not _recording():
+        if not recording() and TRACEPARENT not in headers:
+            with _failing(span):
+                yield span
+            return
+        creation = extract(headers)
+        sender = trace.get_current_span(creation)
+        if not recording():
             with trace.use_span(sender), _failing(span):
                 yield span
             return
@@ -273,7 +279,7 @@ def _span(
     parent: Context | None = None,
     origins: Sequence[SpanContext] = (),
 ) -> Iterator[OpenSpan]:
-    if not _recording():
+    if not recording():
         yield OpenSpan(trace.INVALID_SPAN)
         return
     links = [Link(origin) for origin in origins]
@@ -305,7 +311,16 @@ def _failing(span: OpenSpan) -> Iterator[None]:
         raise
 
 
-def _recording() -> bool:
+def record_nothing(on: bool) -> None:
+    """Whether this process is known to record no spans: then none is thought of. Off until this is called."""
+    global _nothing
+    _nothing = on
+
+
+def recording() -> bool:
+    """Whether anything takes spans."""
+    if _nothing:
+        return False
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
 
 

@@ -1,6 +1,7 @@
 """One worker's hold on one thread: from the mail that wakes it until it rests.
 
 An activation takes the thread's lease, reads its journal, and then does one step after the other as `decide` says.
+(The one answer that needs neither is explained in `held`.)
 Each step ends in an entry of the journal, so a crash between any two loses nothing: the mail that woke the thread
 is acked only when the thread rests, and whoever gets it again goes on from the journal's end.
 """
@@ -29,7 +30,7 @@ from shanty_protocol import (
 from shanty_protocol.ids import LOG
 from shanty_protocol.timers import DUE
 from shanty_runtime import telemetry
-from shanty_runtime.bus import Busy, Delivery, Lease
+from shanty_runtime.bus import Busy, Delivery
 from shanty_runtime.errors import Fenced, PayloadTooLarge
 from shanty_runtime.telemetry.metrics import ActivationEnd
 from shanty_runtime.thread.asking import ask_model, compact
@@ -57,6 +58,8 @@ from shanty_runtime.thread.decide import (
 from shanty_runtime.thread.fanning import finish_fan_out, read_items, start_fan_out
 from shanty_runtime.thread.handling import run_handler
 from shanty_runtime.thread.held import HeldThread
+from shanty_runtime.thread.news import News
+from shanty_runtime.thread.state import State
 from shanty_runtime.thread.workplace import Loaded, Workplace
 
 logger = logging.getLogger("shanty.thread")
@@ -84,44 +87,48 @@ class Activation:
     def __init__(self, workplace: Workplace, run: str, thread: str) -> None:
         self.workplace = workplace
         self.run_id, self.thread = run, thread
-        self.lease_key = f"{workplace.profile.agent}.{run}.{thread}"
+        self.lease_key = workplace.name_of(run, thread)
         self.deliveries: list[Delivery] = []
         self.handed_back = False
         """Whether it ended before the thread rested, because the worker is draining."""
-        self._lease: Lease | None = None
         self._waiting: dict[str, Received] = {}
         self._rejected: set[str] = set()
         self._due_ms = 0
-        self._news = asyncio.Event()
-        self._held: HeldThread
+        self._news = News()
+        self._held = self._taken_up()
 
     def post(self, mail: Received, delivery: Delivery | None = None) -> None:
         """Hand over a mail; without a delivery it was only heard, and its delivery will come by itself."""
         self._waiting.setdefault(mail.subject, mail)
-        self._news.set()
+        self._news.put()
         if delivery is not None:
             self.deliveries.append(delivery)
 
     def post_timer(self, due: ThreadDue, delivery: Delivery) -> None:
         self._due_ms = max(self._due_ms, due.at_ms)
+        self._news.put()
         self.deliveries.append(delivery)
 
     async def run(self) -> None:
         """Work until the thread rests. Returns with every delivery acked or put back."""
-        lease = await self.workplace.bus.leases.take(self.lease_key, self.workplace.replica)
-        if isinstance(lease, Busy):
-            telemetry.metrics.activation_ended(self.workplace.profile.agent, "busy")
-            await self.put_back(random.uniform(*BUSY_DELAY_S))
-            return
-        self._lease = lease
+        if self._held.lease is not None or self._held.state.next_n:
+            self._held = self._taken_up()
+        alone = self._may_be_all()
+        if not alone:
+            lease = await self.workplace.bus.leases.take(self.lease_key, self.workplace.replica)
+            if isinstance(lease, Busy):
+                telemetry.metrics.activation_ended(self.workplace.profile.agent, "busy")
+                await self.put_back(random.uniform(*BUSY_DELAY_S))
+                return
+            self._held.lease = lease
         with telemetry.log_context(run=self.run_id, thread=self.thread):
-            await self._run_under(lease, self.deliveries[0])
+            await self._take_up(self.deliveries[0], alone=alone)
 
     async def hand_back(self) -> None:
         """Let another worker go on. The lease goes first: whoever gets the mail must not find the thread taken."""
         self.handed_back = True
-        if self._lease is not None:
-            await self._lease.release()
+        if self._held.lease is not None:
+            await self._held.lease.release()
         await self.put_back(0)
 
     async def put_back(self, delay_s: float) -> None:
@@ -131,13 +138,31 @@ class Activation:
 
     # One hold
 
-    async def _run_under(self, lease: Lease, trigger: Delivery) -> None:
+    def _taken_up(self) -> HeldThread:
+        """The thread as it is before anything is known of it."""
+        state = State(run=self.run_id, thread=self.thread, profile=self.workplace.profile)
+        return HeldThread(self.workplace, None, state, self._waiting)
+
+    def _may_be_all(self) -> bool:
+        """Whether what wakes the thread may be all it is ever told: then its answer may need no lease, see `held`."""
+        if self.workplace.profile.handler is None or len(self.deliveries) != 1 or len(self._waiting) != 1:
+            return False
+        delivery, known = self.deliveries[0], self.workplace.knows(self.run_id, self.thread)
+        mail = self._waiting.get(delivery.subject)
+        first = mail is not None and isinstance(mail.entry, DelegationSent) and not mail.entry.after
+        return first and delivery.delivered == 1 and not known
+
+    async def _load(self) -> Loaded:
+        loaded = await self.workplace.load(self.run_id, self.thread)
+        if loaded.state.team not in ("", self.workplace.profile.team):
+            raise Fenced(f"it belongs to team {loaded.state.team}")
+        self._held.state = loaded.state
+        return loaded
+
+    async def _take_up(self, trigger: Delivery, *, alone: bool) -> None:
         end: ActivationEnd = "failed"
         try:
-            loaded = await self.workplace.load(self.run_id, self.thread)
-            if loaded.state.team not in ("", self.workplace.profile.team):
-                raise Fenced(f"it belongs to team {loaded.state.team}")
-            self._held = HeldThread(self.workplace, lease, loaded.state, self._waiting)
+            loaded = Loaded(self._held.state, {}) if alone else await self._load()
             with self._spans(trigger, loaded):
                 rested = await self._work()
             if rested:
@@ -162,23 +187,31 @@ class Activation:
             # Whatever else goes wrong counts as a death of this worker: the lease runs out instead of being given
             # back, the next holder finds it abandoned, and a thread that does this each time is given up.
             telemetry.metrics.activation_ended(self.workplace.profile.agent, end)
+            lease = self._held.lease
             if end != "failed":
-                await lease.release()
+                if lease is not None:
+                    await lease.release()
             else:
                 self.workplace.forget(self.run_id, self.thread)
-                lease.abandon()
+                if lease is not None:
+                    lease.abandon()
 
     async def _work(self) -> bool:
         """Step after step. True where the thread rests, False where the worker is draining and hands it back."""
-        abandoned = self._held.lease.abandoned
+        abandoned = self._held.abandoned
         while not self.workplace.draining:
+            self._news.clear()
             step = self._decide(abandoned=abandoned)
+            if self._held.lease is None and not self._needs_no_lease(step):
+                await self._held.hold()
+                await self._load()
+                continue
             match step:
                 case Park():
                     if self.workplace.has_timers:
                         await self._set_timer()
                     # Mail may have come while the timer was being set.
-                    if isinstance(self._decide(abandoned=False), Park):
+                    if not self._news.come or isinstance(self._decide(abandoned=False), Park):
                         return True
                 case Reject():
                     await self._reject(step)
@@ -201,8 +234,13 @@ class Activation:
                 case FinishFanOut():
                     await finish_fan_out(self._held, step.call_id)
                 case RunHandler():
-                    await self._attentively(self._run_handler(step.mail))
+                    await self._run_handler(step.mail)
+                    if self._held.lease is None and self._held.state.next_n and not self._news.come:
+                        return True  # it has answered, and that was all
         return False
+
+    def _needs_no_lease(self, step: Step) -> bool:
+        return isinstance(step, Park) or (isinstance(step, RunHandler) and self._held.state.next_n == 0)
 
     def _decide(self, *, abandoned: bool) -> Step:
         self._held.due_ms = self._due_ms
@@ -220,6 +258,7 @@ class Activation:
         """Do a step, and meanwhile take in advice and requests to stop."""
         step = asyncio.create_task(work)
         try:
+            await self._news_or_end(step)  # what had come before was decided on
             while not step.done():
                 self._news.clear()
                 if await self._interrupted(step):
@@ -227,8 +266,9 @@ class Activation:
                 await self._news_or_end(step)
             step.result()
         finally:
-            step.cancel()
-            await asyncio.gather(step, return_exceptions=True)
+            if not step.done():
+                step.cancel()
+                await asyncio.gather(step, return_exceptions=True)
 
     async def _interrupted(self, step: asyncio.Task[None]) -> bool:
         """Take in what cannot wait for the end of the step. True where it ended the step."""
@@ -236,10 +276,6 @@ class Activation:
         stop = asked_to_stop(held.state, mails)
         if stop == "abort":
             return True
-        if held.profile.handler is not None:
-            # A handler names what it has begun itself, so nothing is taken in before it has ended.
-            held.stop_requested = bool(stop)
-            return False
         if held.state.stopping is not None and held.state.stopping.until_ms <= held.stamp().at_ms:
             return True
         if (draft := interject(held.state, mails, held.stamp())) is not None:
@@ -250,9 +286,8 @@ class Activation:
         """Until mail comes, the step ends, or the time to wrap up is over."""
         stopping = self._held.state.stopping
         left_s = None if stopping is None else max(0.0, (stopping.until_ms - self._held.stamp().at_ms) / 1000)
-        news = asyncio.create_task(self._news.wait())
-        await asyncio.wait((step, news), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        news.cancel()
+        waited_for: tuple[asyncio.Future[None], ...] = (step, self._news.arrival())
+        await asyncio.wait(waited_for, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _settle(self) -> None:
         """The thread rests: ack what it took in, and put back what has to wait for an earlier mail."""
@@ -289,8 +324,31 @@ class Activation:
 
     async def _run_handler(self, mail: Received | None) -> None:
         """Run the Python handler from its start; steps that had returned are not repeated."""
-        outcome = await run_handler(self._held, mail)
-        if outcome is None:
+        task, aborted = asyncio.current_task(), False
+        assert task is not None, "an activation is a task"
+
+        def listen() -> None:
+            # A handler names what it has begun itself, so nothing is taken in before it has ended.
+            nonlocal aborted
+            stop = asked_to_stop(self._held.state, self._mails())
+            self._held.stop_requested = bool(stop)
+            if stop == "abort" and not aborted:
+                aborted = True
+                task.cancel()
+
+        self._held.stop_requested = False
+        self._news.tell = listen
+        try:
+            outcome = await run_handler(self._held, mail)
+        except asyncio.CancelledError:
+            if not aborted or task.uncancel():
+                raise
+            return
+        finally:
+            self._news.tell = None
+        if aborted and task.uncancel():
+            raise asyncio.CancelledError
+        if outcome is None or aborted:
             return
         opener = mail if mail is not None and mail.subject not in self._held.state.consumed else None
         try:
@@ -337,7 +395,7 @@ class Activation:
         return TimerAddress(phase, self.workplace.profile.agent, self.run_id, self.thread, DUE)
 
     async def _reject(self, step: Reject) -> None:
-        if not self._held.lease.held():
+        if not self._held.holds():
             raise Fenced("what cannot be taken in here may be for whoever has the thread now")
         delivery = next((each for each in self.deliveries if each.subject == step.mail.subject), None)
         if delivery is not None:  # a mail that was only heard is put away when it is delivered
@@ -353,7 +411,7 @@ class Activation:
         mail = self._waiting.get(trigger.subject)
         address = self._timer("due") if mail is None else mail.address
         # On a takeover the trace goes on from where the worker before us broke off.
-        before = telemetry.span_context_of(loaded.last_headers) if self._held.lease.abandoned else None
+        before = telemetry.span_context_of(loaded.last_headers) if self._held.abandoned else None
         with ExitStack() as spans:
             spans.enter_context(
                 telemetry.process_span(
@@ -366,6 +424,9 @@ class Activation:
                     server=self.workplace.bus.server_address,
                 )
             )
+            if not telemetry.recording():
+                yield
+                return
             if profile.role == "lead":
                 spans.enter_context(telemetry.workflow_span(profile.team, self.run_id))
             opening = mail is not None and isinstance(mail.entry, DelegationSent)

@@ -69,7 +69,7 @@ async def run_call(held: HeldThread, call: Call, tool: Tool | None, *, recovered
         metrics.tool_called(held.profile.agent, metrics.UNKNOWN_TOOL, 0.0, "unknown_tool")
         await _note_result(held, call, gone)
         return
-    if not held.lease.held():
+    if not held.holds():
         raise Fenced(f"the lease of {held.name} ran out before {call.name} was called")
     await held.show("tool", call.name)
     with tool_span(held.profile.agent, held.state.run, call.name, call.id, description=tool.description) as span:

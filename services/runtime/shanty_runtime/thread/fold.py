@@ -182,7 +182,8 @@ def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, ma
             state.opener = (sender.agent, sender.thread)
             state.brief, state.team, state.opened_at_ms = mail.brief, mail.team, mail.at_ms
             state.escrow.open(mail.brief.budget, mail.at_ms)
-            state.dialogue.notes.append(Note(brief_text(mail.brief), address.n))
+            if state.profile.handler is None:  # Python code reads the brief itself
+                state.dialogue.notes.append(Note(brief_text(mail.brief), address.n))
             _take_question(state, Asked(subject, state.opener, address.n))
         case MessageSent(purpose="follow_up"):
             asked = Asked(subject, (sender.agent, sender.thread), address.n)

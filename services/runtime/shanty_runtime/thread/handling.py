@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -40,10 +40,9 @@ async def run_handler(held: HeldThread, mail: Received | None) -> Outcome | None
         return Outcome(status="refused", code="invalid_input", summary=problem)
     try:
         order = msgspec.convert(given, handler.input_type)
-        working = asyncio.ensure_future(handler.function(order, context))
-        if not await _ends(working, context.halted):
+        value = await context.run_to_end(handler.function(order, context))
+        if context.halted:
             return exhausted_outcome(held.state, context.exhausted) if context.exhausted else None
-        value = working.result()
     except Fenced:
         raise
     except Exception as error:
@@ -52,18 +51,6 @@ async def run_handler(held: HeldThread, mail: Received | None) -> Outcome | None
         return Outcome(status="failed", code="handler_failed", summary=redact(f"{type(error).__name__}: {error}"))
     result = None if value is None else msgspec.to_builtins(value)
     return Outcome(status="ok", result=result, files=tuple(held.state.files.values()))
-
-
-async def _ends(working: asyncio.Future[Any], halted: asyncio.Event) -> bool:
-    """Wait for a handler. False where it was halted instead; then nothing of it runs any more."""
-    halting = asyncio.create_task(halted.wait())
-    try:
-        await asyncio.wait((working, halting), return_when=asyncio.FIRST_COMPLETED)
-        return working.done()
-    finally:
-        halting.cancel()
-        working.cancel()
-        await asyncio.gather(working, halting, return_exceptions=True)
 
 
 class HandlerContext:
@@ -82,8 +69,9 @@ class HandlerContext:
         self._fresh_calls = 0
         """Those that were not begun before a crash."""
         self._calls_before = held.state.escrow.counted["tool_calls"]
-        self.halted = asyncio.Event()
-        """Set once the handler has come to a step it may not begin, and none that it began is at work."""
+        self._runs_in: asyncio.Task[Any] | None = None
+        self.halted = False
+        """True once the handler has come to a step it may not begin, and none that it began is at work."""
         self.run, self.thread = held.state.run, held.state.thread
         brief = held.state.brief
         if mail is not None:
@@ -92,6 +80,26 @@ class HandlerContext:
         assert brief is not None
         self.brief = brief
         self.workspace = held.workspace(f"{self.run}.{self.thread}.handler")
+
+    async def run_to_end(self, work: Awaitable[Any]) -> Any:
+        """What the handler gives; None where it was halted: then nothing of it runs any more."""
+        task = self._runs_in = asyncio.current_task()
+        assert task is not None, "a handler runs in a step's task"
+        try:
+            value = await work
+        except (asyncio.CancelledError, Exception):
+            if not self.halted:
+                raise
+            # What a handler makes of being halted is not its answer.
+        else:
+            if not self.halted:
+                return value
+            # Our cancellation is still under way where the handler has ended without waiting for anything.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        if task.uncancel():
+            raise asyncio.CancelledError  # somebody else has it end as well
+        return None
 
     async def call(self, tool: Tool, arguments: msgspec.Struct) -> Any:
         held, call_id = self._held, self._next_step()
@@ -201,14 +209,17 @@ class HandlerContext:
         return not self.exhausted
 
     def _halt_between_steps(self) -> None:
-        if self._stopped and not self._steps_at_work:
-            self.halted.set()
+        if self._stopped and not self._steps_at_work and not self.halted:
+            self.halted = True
+            assert self._runs_in is not None, "steps are made by a handler that runs"
+            self._runs_in.cancel()
 
     async def _open(self) -> None:
         """Before the first step: name the delegation in the journal. A handler without steps needs no such entry."""
         async with self._opening:
             if self._mail is None or self._mail.subject in self._held.state.consumed:
                 return
+            await self._held.hold()
             stamp = self._held.stamp()
             opened = ThreadOpened(at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence, consumed=(self._mail.subject,))
             await self._held.write((Draft(LOG, opened),))

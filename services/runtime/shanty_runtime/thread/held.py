@@ -1,4 +1,15 @@
-"""A thread whose lease we hold: its state, and the pen that writes its journal."""
+"""A thread we work on: its state, and the pen that writes its journal.
+
+It is worked on under its lease, so that two workers do not do the same work at once. What keeps the journal right is
+not the lease: each place is taken once. One answer that is all a thread ever does is therefore given without:
+
+    A delegation that a Python handler answers without a step of its own makes a journal of one entry. Whoever writes
+    place 0 has given the one answer; of two workers that were given the same mail (only the silence of one for longer
+    than the consumer waits makes it so) the other is told that the place is taken, and what it has made of the mail
+    is dropped. That the place was free also says that the journal had been empty, so it need not be read before.
+    Nothing else has happened by then: a step takes the lease first (`hold`) and names the delegation at place 0
+    before it begins, and everything but that one answer is done under the lease and from the journal.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +21,7 @@ from typing import Literal
 from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
-from shanty_runtime.bus import Bus, Lease, Stored
+from shanty_runtime.bus import Bus, Busy, Lease, Stored
 from shanty_runtime.errors import Fenced
 from shanty_runtime.telemetry import inject, metrics, publish_span
 from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
@@ -23,11 +34,12 @@ from shanty_runtime.tools.workspace import Workspace
 class HeldThread:
     """Entries are appended one batch after the other, and taken into the state as they stand in the journal."""
 
-    def __init__(self, workplace: Workplace, lease: Lease, state: State, mail: dict[str, Received]) -> None:
+    def __init__(self, workplace: Workplace, lease: Lease | None, state: State, mail: dict[str, Received]) -> None:
         self.workplace = workplace
         self.bus: Bus = workplace.bus
         self.profile: Profile = workplace.profile
         self.lease = lease
+        """None as long as nothing was done that needs one."""
         self.state = state
         self.mail = mail
         """What has been received for the thread, by subject; more may be posted at any time."""
@@ -40,11 +52,33 @@ class HeldThread:
     @property
     def name(self) -> str:
         """For people and log lines."""
-        return self.lease.key
+        return self.workplace.name_of(self.state.run, self.state.thread)
 
     def stamp(self) -> Stamp:
         now_ms = max(int(time.time() * 1000), self.due_ms)
-        return Stamp(now_ms, self.workplace.replica, self.lease.fence)
+        return Stamp(now_ms, self.workplace.replica, 0 if self.lease is None else self.lease.fence)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the worker that had the thread before is gone."""
+        return self.lease is not None and self.lease.abandoned
+
+    def holds(self) -> bool:
+        """Whether nobody else can have the thread right now."""
+        return self.lease is not None and self.lease.held()
+
+    async def hold(self) -> None:
+        """Take the lease, where that was not needed so far. Raises Fenced where somebody has or had it."""
+        if self.lease is not None:
+            return
+        lease = await self.bus.leases.take(self.name, self.workplace.replica)
+        if isinstance(lease, Busy):
+            raise Fenced(f"{self.name} is with {lease.holder}")
+        if lease.abandoned:
+            # There is a journal to be read, and an attempt to be counted: by whoever is delivered the mail next.
+            lease.abandon()
+            raise Fenced(f"somebody vanished who had {self.name}")
+        self.lease = lease
 
     def workspace(self, key: str) -> Workspace:
         """The run's files, in this agent's name."""
@@ -66,7 +100,10 @@ class HeldThread:
             (self.state.address(draft.to, self.state.next_n + offset), draft.entry)
             for offset, draft in enumerate(drafts)
         ]
-        stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
+        if len(places) == 1:
+            stored = [await self._append(*places[0])]
+        else:
+            stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
             apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})

@@ -224,6 +224,8 @@ class State(msgspec.Struct):
     @property
     def next_deadline_ms(self) -> int | None:
         """When somebody this thread waits for will be late."""
+        if not (self.children or self.waits or self.asking or self.dialogue.calls or self.stopping):
+            return None if self.is_a_run or not self.owes_reply else self.escrow.until_ms
         deadlines = [child.deadline_ms for child in self.children.values() if child.owes_reply]
         deadlines += [wait.deadline_ms for wait in self.waits.values() if wait.deadline_ms is not None]
         deadlines += [call.approval.expires_at_ms for call in self.waiting_calls if call.approval]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 
 import msgspec
 
@@ -35,6 +36,7 @@ logger = logging.getLogger("shanty.thread")
 PUT_BACK_DELAY_S = 1.0
 ANOTHER_TEAMS_DELAY_S = 30.0
 """How long mail is put back that is meant for an agent of the same name in another team."""
+DELIVERED_REMEMBERED = 1_024
 LEAVING_S = 2.0
 """How long steps that were broken off may take to end, and their threads to be given back."""
 
@@ -58,6 +60,9 @@ class Worker:
         self.lanes = lanes
         self.max_active = max_active
         self._active: dict[Key, Activation] = {}
+        self._active_runs: Counter[str] = Counter()
+        self._delivered: dict[str, None] = {}
+        """Subjects of the newest deliveries: what is heard of these is known already."""
         self._pulls: list[Pull] = []
         self._receiving: list[asyncio.Task[None]] = []
         self._working: set[asyncio.Task[None]] = set()
@@ -133,6 +138,9 @@ class Worker:
         if self.draining:
             await delivery.nak()
             return
+        self._delivered[delivery.subject] = None
+        if len(self._delivered) > DELIVERED_REMEMBERED:
+            del self._delivered[next(iter(self._delivered))]
         metrics.mail_delivered(self.workplace.profile.agent, delivery.delivered, delivery.stored_at_s)
         if delivery.copied:
             await self._put_away(
@@ -187,7 +195,10 @@ class Worker:
 
     async def _hear(self, lane: str) -> None:
         """Mail for threads that are worked on here reaches them at once, whoever it is delivered to."""
-        hearing = await self.workplace.bus.feed.hear(lane, self.workplace.profile.agent)
+        agent = self.workplace.profile.agent
+        hearing = await self.workplace.bus.feed.hear(
+            lane, agent, lambda run, subject: run in self._active_runs and subject not in self._delivered
+        )
         async for stored in hearing:
             try:
                 entry = stored.entry
@@ -203,6 +214,7 @@ class Worker:
         active = self._active.get((run, thread))
         if active is None:
             active = self._active[run, thread] = Activation(self.workplace, run, thread)
+            self._active_runs[run] += 1
             task = asyncio.create_task(self._run(active))
             self._working.add(task)
             metrics.threads_active(self.workplace.profile.agent, self.active)
@@ -224,6 +236,9 @@ class Worker:
             )
         finally:
             del self._active[key]
+            self._active_runs[activation.run_id] -= 1
+            if not self._active_runs[activation.run_id]:
+                del self._active_runs[activation.run_id]
             metrics.threads_active(self.workplace.profile.agent, self.active)
             self._handed_back += activation.handed_back
             await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)

@@ -48,6 +48,14 @@ class Workplace:
         """When the timers that were set here are due, in milliseconds since 1970."""
         self._states: OrderedDict[Key, State] = OrderedDict()
 
+    def name_of(self, run: str, thread: str) -> str:
+        """What a thread's lease is taken by, and what people are told."""
+        return f"{self.profile.agent}.{run}.{thread}"
+
+    def knows(self, run: str, thread: str) -> bool:
+        """Whether the thread was worked on here before."""
+        return (run, thread) in self._states
+
     async def load(self, run: str, thread: str) -> Loaded:
         """The state of a thread, brought up to the end of its journal. Raises ProtocolError for unknown entries."""
         state = self._states.pop((run, thread), None)
