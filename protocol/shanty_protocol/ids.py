@@ -9,6 +9,7 @@ agent    the name of a specialist or lead: the author of entries, and the addres
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from shanty_protocol.errors import ProtocolError
 
@@ -49,6 +50,7 @@ def checked_run(run: str) -> str:
     return run
 
 
+@lru_cache(4_096)
 def lane_of(run: str) -> str:
     """The shard a run lives in: the part of its id before the first dash."""
     return checked_run(run).partition("-")[0]

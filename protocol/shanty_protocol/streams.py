@@ -7,6 +7,7 @@ or observer.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -66,6 +67,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_ack_pending: int = 5_000
 
 
+@lru_cache(1_024)
 def entry_stream(lane: str) -> str:
     return f"SHANTY_{checked_lane(lane)}"
 

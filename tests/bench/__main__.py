@@ -18,12 +18,12 @@ from pathlib import Path
 
 import msgspec
 import uvloop
-
 from bench.cpu import CpuMeter
 from bench.delegations import requester
 from bench.figures import SYNCS, Block, Way, cpu_ratio, ratio, table
 from bench.load import Operation, all_at_once, fan_out, one_by_one
 from bench.raw import STREAM, RawRequester
+
 from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import Bus, EmbeddedServer
 from shanty_runtime.bus.jetstream import manage

@@ -68,7 +68,8 @@ HEADINGS = ("sync", "what", "p50 ms", "p99 ms", "20 at once ms", "a second", "CP
 def ratio(over: Way, under: Way, figure: str) -> float:
     """Of the same rounds: what disturbs the machine for a while disturbs both."""
     pairs = zip(over.rounds, under.rounds, strict=True)
-    return round(statistics.median(getattr(one, figure) / getattr(other, figure) for one, other in pairs), 3)
+    found: Iterable[float] = (getattr(one, figure) / getattr(other, figure) for one, other in pairs)
+    return round(statistics.median(found), 3)
 
 
 def cpu_ratio(over: Way, under: Way) -> float:

@@ -13,8 +13,8 @@ import msgspec
 
 from shanty_cli.accounts_jwt import NO_LIMITS, read_claims
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer
-from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.bus.nkeys import Key
+from shanty_runtime.bus.wire import Incoming
 
 ISSUER = Key.new("account")
 CONFIGURATION = f"""

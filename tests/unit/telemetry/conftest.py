@@ -18,4 +18,5 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     # A provider can be set once in a process; put in place like this, it is gone again after the test.
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     monkeypatch.setattr(spans, "_tracer", provider.get_tracer(names.SCOPE))
+    monkeypatch.setattr(spans, "_nothing", False)
     return exporter

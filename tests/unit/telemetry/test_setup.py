@@ -184,6 +184,31 @@ def test_metrics_that_are_not_to_be_sent_are_shown_all_the_same() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\nFalse\n", "")
 
 
+SAME = """
+import sys
+from prometheus_client import generate_latest
+from shanty_protocol import EntryAddress
+from shanty_runtime import telemetry
+from shanty_runtime.telemetry import metrics
+telemetry.configure("lead", "lead-1")
+for lasted_s in (0.0, 0.005, 0.0051, 3.0, 1e9):
+    metrics.message_processed(EntryAddress("logs", "0-r7", "0", "lead", 4), "logs", lasted_s, "")
+metrics.message_processed(EntryAddress("logs", "0-r7", "0", "lead", 4), "logs", 1.0, "Fenced")
+metrics.delegation_replied("logs", "ok")
+shown = [line for line in generate_latest().decode().splitlines() if "messaging_process_duration" in line]
+assert len(shown) > 20, shown
+sys.stdout.write("\\n".join(sorted(shown)))
+"""
+
+
+def test_a_histogram_that_is_kept_here_is_shown_as_opentelemetry_shows_it() -> None:
+    with Receiver() as receiver:
+        sent = run(SAME, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=f"{receiver.url}/v1/metrics")
+    kept = run(SAME)
+    assert (kept.returncode, sent.returncode, kept.stderr, sent.stderr) == (0, 0, "", "")
+    assert kept.stdout == sent.stdout
+
+
 def test_a_disabled_sdk_counts_nothing() -> None:
     done = run(METERED, OTEL_EXPORTER_OTLP_ENDPOINT=ENDPOINT, OTEL_SDK_DISABLED="true")
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\nFalse\n", "")

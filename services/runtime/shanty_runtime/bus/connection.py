@@ -523,7 +523,7 @@ class _Client(Client):
         """Instead of `publish`, which checks every header's name, and swallows a cancellation while it waits."""
         if self.is_closed or self._flush_queue is None:
             raise nats.errors.ConnectionClosedError
-        if not self.is_connected and self._pending_data_size + len(data) > self._max_pending_size:
+        if self._pending_data_size + len(data) > self._max_pending_size and not self.is_connected:
             raise nats.errors.OutboundBufferLimitError
         frame = b"".join((command, headers, data, b"\r\n"))
         self._pending.append(frame)

@@ -17,7 +17,6 @@ from shanty_runtime.errors import BusRefused
 MAX_CONTROL_LINE_BYTES = 4_096
 
 _LINE_END = re.compile(r"[\r\n]")
-_NOT_IN_A_SUBJECT = re.compile(r"\s")
 
 
 class Incoming:
@@ -79,7 +78,8 @@ class MessageParser(Parser):
             if not (headed or kind == b"MSG ") or line_end < 0 or line_end - at > MAX_CONTROL_LINE_BYTES:
                 break
             words = data[at:line_end].split()
-            if len(words) != 5 + headed and len(words) != 4 + headed:
+            count = len(words) - headed
+            if count != 5 and count != 4:
                 break
             try:
                 number, message_bytes = int(words[2]), int(words[-1])
@@ -92,7 +92,7 @@ class MessageParser(Parser):
                 self.buf.extend(data[at:])
                 return
             body = begin + header_bytes
-            reply = words[3] if len(words) == 5 + headed else b""
+            reply = words[3] if count == 5 else b""
             self._take(number, words[1], reply, data[body:end], data[begin:body])
             at = end + 2
         if at < size:
@@ -135,7 +135,7 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 
 def command_line(subject: str, reply: str, header_bytes: int, size_bytes: int) -> bytes:
-    if not subject or _NOT_IN_A_SUBJECT.search(subject) or _NOT_IN_A_SUBJECT.search(reply):
+    if f"{subject} {reply}".split() != ([subject, reply] if reply else [subject]):
         raise BusRefused(f"publishing on {subject!r}", 0, "this is not a subject")
     if header_bytes:
         return f"HPUB {subject} {reply} {header_bytes} {size_bytes}\r\n".encode()

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -29,14 +27,17 @@ _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 _ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
-@contextmanager
-def log_context(**fields: str) -> Iterator[None]:
+class log_context:  # it is used like a function
     """Add fields such as run and thread to every line logged inside, by tasks started inside as well."""
-    token = _context.set({**_context.get({}), **fields})
-    try:
-        yield
-    finally:
-        _context.reset(token)
+
+    def __init__(self, **fields: str) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._token = _context.set({**_context.get({}), **self._fields})
+
+    def __exit__(self, *exc: object) -> None:
+        _context.reset(self._token)
 
 
 def configure_logging(service: str, level: str = "info", json: bool = True, **about: str) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -127,13 +127,16 @@ class OpenSpan:
 Server = tuple[str, int]
 """Host and port."""
 
+_NOT_RECORDED = nullcontext(OpenSpan(trace.INVALID_SPAN))
+
+
+def publish_span(address: RunAddress, *, server: Server | None = None) -> AbstractContextManager[OpenSpan]:
+    """Around the write of a message. Take `inject()` inside it: receivers continue from this span."""
+    return _publish_span(address, server) if recording() else _NOT_RECORDED
+
 
 @contextmanager
-def publish_span(address: RunAddress, *, server: Server | None = None) -> Iterator[OpenSpan]:
-    """Around the write of a message. Take `inject()` inside it: receivers continue from this span."""
-    if not recording():
-        yield OpenSpan(trace.INVALID_SPAN)
-        return
+def _publish_span(address: RunAddress, server: Server | None) -> Iterator[OpenSpan]:
     attributes = _addressed(address, server, operation=names.PUBLISH, operation_type="send")
     attributes[names.GEN_AI_AGENT_NAME] = address.agent
     if isinstance(address, EntryAddress | TimerAddress | LiveAddress):
@@ -143,7 +146,6 @@ def publish_span(address: RunAddress, *, server: Server | None = None) -> Iterat
         yield span
 
 
-@contextmanager
 def process_span(
     address: EntryAddress | TimerAddress,
     headers: Mapping[str, str],
@@ -153,19 +155,53 @@ def process_span(
     delivered: int = 1,
     size_bytes: int = 0,
     server: Server | None = None,
-) -> Iterator[OpenSpan]:
+) -> AbstractContextManager[OpenSpan]:
     """Around all work on one mail or timer: a child of the span the message was created in, and linked to it.
 
     `links` are further spans that led here, such as the one an earlier delivery was processed in.
     """
-    recipient = address.to if isinstance(address, EntryAddress) else address.agent
+    if not recording() and TRACEPARENT not in headers:
+        return _Processing(address)
+    return _process_span(address, headers, links, seq=seq, delivered=delivered, size_bytes=size_bytes, server=server)
+
+
+class _Processing:
+    """Work on a mail or timer that nobody traces, here or before: it is timed all the same."""
+
+    def __init__(self, address: EntryAddress | TimerAddress) -> None:
+        self._address = address
+        self._span = OpenSpan(trace.INVALID_SPAN)
+        self._began_s = time.monotonic()
+
+    def __enter__(self) -> OpenSpan:
+        return self._span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Exception) and not self._span.error_type:
+            self._span.failed(_type_name(error))
+        lasted_s = time.monotonic() - self._began_s
+        metrics.message_processed(self._address, _recipient(self._address), lasted_s, self._span.error_type)
+
+
+def _recipient(address: EntryAddress | TimerAddress) -> str:
+    return address.to if isinstance(address, EntryAddress) else address.agent
+
+
+@contextmanager
+def _process_span(
+    address: EntryAddress | TimerAddress,
+    headers: Mapping[str, str],
+    links: Sequence[SpanContext],
+    *,
+    seq: int,
+    delivered: int,
+    size_bytes: int,
+    server: Server | None,
+) -> Iterator[OpenSpan]:
+    recipient = _recipient(address)
     span = OpenSpan(trace.INVALID_SPAN)
     began_s = time.monotonic()
     try:
-        if not recording() and TRACEPARENT not in headers:
-            with _failing(span):
-                yield span
-            return
         creation = extract(headers)
         sender = trace.get_current_span(creation)
         if not recording():

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Literal
 
 from shanty_protocol import (
@@ -404,9 +404,16 @@ class Activation:
 
     # Tracing
 
+    def _spans(self, trigger: Delivery, loaded: Loaded) -> AbstractContextManager[object]:
+        """One turn of the agent, caused by the mail that woke it."""
+        if telemetry.recording():
+            return self._turn_spans(trigger, loaded)
+        mail = self._waiting.get(trigger.subject)
+        return telemetry.process_span(self._timer("due") if mail is None else mail.address, trigger.headers)
+
     @contextmanager
-    def _spans(self, trigger: Delivery, loaded: Loaded) -> Iterator[None]:
-        """One turn of the agent, caused by the mail that woke it; a lead's turn is a piece of its team's workflow."""
+    def _turn_spans(self, trigger: Delivery, loaded: Loaded) -> Iterator[None]:
+        """A lead's turn is a piece of its team's workflow."""
         profile = self.workplace.profile
         mail = self._waiting.get(trigger.subject)
         address = self._timer("due") if mail is None else mail.address
@@ -424,9 +431,6 @@ class Activation:
                     server=self.workplace.bus.server_address,
                 )
             )
-            if not telemetry.recording():
-                yield
-                return
             if profile.role == "lead":
                 spans.enter_context(telemetry.workflow_span(profile.team, self.run_id))
             opening = mail is not None and isinstance(mail.entry, DelegationSent)
