@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,12 +18,13 @@ from pathlib import Path
 
 import msgspec
 import uvloop
+
 from bench.cpu import CpuMeter
 from bench.delegations import requester
 from bench.figures import SYNCS, Block, Way, cpu_ratio, ratio, table
 from bench.load import Operation, all_at_once, fan_out, one_by_one
-from bench.raw import STREAM, RawRequester
-
+from bench.peering import PEERS, Measured, Peer, environment, measure_peer
+from bench.raw import STREAM, RawRequester, start_responder
 from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import Bus, EmbeddedServer
 from shanty_runtime.bus.jetstream import manage
@@ -65,7 +66,7 @@ async def measure_at(sync: str, amounts: Amounts) -> dict[str, Way]:
         async with EmbeddedServer(store_dir=Path(folder), sync_interval=SYNC_INTERVALS[sync]) as server:
             raw = RawRequester(server.url)
             await raw.start()
-            responder = subprocess.Popen([sys.executable, "-m", "bench.raw", server.url], stdout=subprocess.PIPE)
+            responder = start_responder(server.url)
             try:
                 assert responder.stdout is not None
                 await asyncio.to_thread(responder.stdout.readline)
@@ -126,14 +127,31 @@ def ratios(measured: dict[str, dict[str, Way]]) -> dict[str, object]:
         "fanout20_ratios": fan_outs,
         "lanes4_ratio": ratio(always["delegation, 4 lanes"], always["delegation"], "rate"),
         "cpu_ratio": {sync: cpu_ratio(ways["delegation"], ways["jetstream"]) for sync, ways in measured.items()},
-        "peers": {},
     }
 
 
-def report(measured: dict[str, dict[str, Way]]) -> dict[str, object]:
+def against(ways: dict[str, Way], peer: Peer, measured: Measured) -> dict[str, object]:
+    """A delegation over a peer: less is better for latency, more for throughput."""
+    ours = ways["delegation"]
+    return {
+        "p50_ratio": round(ours.median("p50_s") / measured.p50_s, 3),
+        "throughput_ratio": round(ours.median("rate") / measured.rate, 3),
+        "sync": peer.sync,
+        "p50_ms": round(measured.p50_s * 1e3, 3),
+        "p99_ms": round(measured.p99_s * 1e3, 3),
+        "per_second": round(measured.rate, 1),
+    }
+
+
+def report(measured: dict[str, dict[str, Way]], peers: dict[Peer, Measured]) -> dict[str, object]:
     """All that was found, as it goes into a file."""
     return {
         **ratios(measured),
+        "peers": {
+            peer.name: against(measured[peer.sync], peer, found)
+            for peer, found in peers.items()
+            if peer.sync in measured
+        },
         "ways": [
             {
                 "name": way.name,
@@ -151,27 +169,57 @@ def report(measured: dict[str, dict[str, Way]]) -> dict[str, object]:
     }
 
 
+def show(found: dict[str, object], measured: dict[str, dict[str, Way]], peers: dict[Peer, Measured]) -> None:
+    rows = [way.row() for ways in measured.values() for way in ways.values()]
+    rows += [
+        ("", each.name, f"{one.p50_s * 1e3:.2f}", f"{one.p99_s * 1e3:.2f}", "-", f"{one.rate:,.0f}", "-", "-", "-")
+        for each, one in peers.items()
+    ]
+    print(table(rows))
+    print("\na delegation over a durable round trip of JetStream, in the same rounds")
+    for name, value in found.items():
+        if name not in ("ways", "peers"):
+            print(f"  {name:20} {value}")
+    if peers:
+        print("\na delegation over")
+        for name, one in msgspec.convert(found["peers"], dict[str, dict[str, object]]).items():
+            at = one["sync"]
+            print(f"  {name:12} p50 {one['p50_ratio']}, throughput {one['throughput_ratio']} (sync interval: {at})")
+
+
+def plot(figures: Path) -> None:
+    """A picture beside the figures, where matplotlib can be had."""
+    python = environment("plot")
+    if python is not None:
+        script, picture = Path(__file__).parent / "plot.py", figures.with_suffix(".svg")
+        subprocess.run([str(python), str(script), str(figures), str(picture)], check=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON")
+    parser.add_argument("--out", type=Path, help="write the figures to this file, as JSON, and a picture beside it")
     parser.add_argument("--quick", action="store_true", help="a short run: it shows that it works, not more")
     parser.add_argument("--sync", choices=SYNCS, help="only this setting")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--no-peers", action="store_true", help="without Celery and the others")
     given = parser.parse_args()
     amounts = QUICK if given.quick else Amounts()
     if given.rounds:
         amounts = msgspec.structs.replace(amounts, rounds=given.rounds)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    measured = {sync: uvloop.run(measure_at(sync, amounts)) for sync in ((given.sync,) if given.sync else SYNCS)}
-    found = report(measured)
-    print(table([way.row() for ways in measured.values() for way in ways.values()]))
-    print()
-    for name, value in found.items():
-        if name not in ("ways", "peers"):
-            print(f"{name:20} {value}")
+    # What has been loaded is no garbage: neither side is to pay for looking through it.
+    gc.collect()
+    gc.freeze()
+    syncs = (given.sync,) if given.sync else SYNCS
+    measured = {sync: uvloop.run(measure_at(sync, amounts)) for sync in syncs}
+    peers: dict[Peer, Measured] = {}
+    for peer in () if given.no_peers else PEERS:
+        if (one := uvloop.run(measure_peer(peer))) is not None:
+            peers[peer] = one
+    found = report(measured, peers)
+    show(found, measured, peers)
     if given.out:
         given.out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        plot(given.out)
     return 0
 
 

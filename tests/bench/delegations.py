@@ -76,25 +76,26 @@ class Requester:
         await answered
 
 
+def start_specialist(url: str) -> subprocess.Popen[bytes]:
+    settings = {
+        "SHANTY_NATS_URL": url,
+        "SHANTY_TEAM": str(TEAM),
+        "SHANTY_AGENT": SPECIALIST,
+        "SHANTY_MODEL": "rehearsal",
+        "SHANTY_LANES": ",".join(LANES),
+        "SHANTY_CONCURRENCY": "256",
+        "SHANTY_HTTP_PORT": "0",
+        "SHANTY_LOG_LEVEL": "error",
+    }
+    return subprocess.Popen([sys.executable, "-m", "shanty_specialist"], env={**os.environ, **settings})
+
+
 @contextlib.asynccontextmanager
 async def requester(server: EmbeddedServer) -> AsyncIterator[tuple[Requester, Bus, int]]:
     """A requester, its bus, and the process of a specialist that is ready."""
     async with Bus(BusSettings(url=server.url, name="bench")) as bus:
         await create_layout(bus, lanes=LANES, agents=(LEAD, SPECIALIST), max_bytes=2**30)
-        specialist = subprocess.Popen(
-            [sys.executable, "-m", "shanty_specialist"],
-            env={
-                **os.environ,
-                "SHANTY_NATS_URL": server.url,
-                "SHANTY_TEAM": str(TEAM),
-                "SHANTY_AGENT": SPECIALIST,
-                "SHANTY_MODEL": "rehearsal",
-                "SHANTY_LANES": ",".join(LANES),
-                "SHANTY_CONCURRENCY": "256",
-                "SHANTY_HTTP_PORT": "0",
-                "SHANTY_LOG_LEVEL": "warning",
-            },
-        )
+        specialist = start_specialist(server.url)
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 while not await bus.roster.cards():

@@ -10,6 +10,7 @@ Requester and responder are two processes: `python -m bench.raw URL` is the resp
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -160,6 +161,10 @@ async def respond(url: str) -> None:
     await client.flush()
     print("ready", flush=True)
     await asyncio.Event().wait()
+
+
+def start_responder(url: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "bench.raw", url], stdout=subprocess.PIPE)
 
 
 if __name__ == "__main__":

@@ -201,10 +201,12 @@ class Activation:
         abandoned = self._held.abandoned
         while not self.workplace.draining:
             self._news.clear()
+            if self._held.lease is None and self._held.state.next_n:  # it has answered, and there is more
+                await self._go_on_under_lease()
+                continue
             step = self._decide(abandoned=abandoned)
-            if self._held.lease is None and not self._needs_no_lease(step):
-                await self._held.hold()
-                await self._load()
+            if self._held.lease is None and not isinstance(step, RunHandler):
+                await self._go_on_under_lease()
                 continue
             match step:
                 case Park():
@@ -239,8 +241,9 @@ class Activation:
                         return True  # it has answered, and that was all
         return False
 
-    def _needs_no_lease(self, step: Step) -> bool:
-        return isinstance(step, Park) or (isinstance(step, RunHandler) and self._held.state.next_n == 0)
+    async def _go_on_under_lease(self) -> None:
+        await self._held.hold()
+        await self._load()
 
     def _decide(self, *, abandoned: bool) -> Step:
         self._held.due_ms = self._due_ms

@@ -104,11 +104,21 @@ class HeldThread:
             stored = [await self._append(*places[0])]
         else:
             stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
+        if self.lease is None:
+            self._note_answer(*places[0])
+            return
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
             apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
             self.state.next_seq = max(self.state.next_seq, one.seq + 1)
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
+
+    def _note_answer(self, address: EntryAddress, entry: Entry) -> None:
+        """Of the one answer: whatever else is done with the thread begins with its lease, and with its journal."""
+        self.state.next_n = address.n + 1
+        self.state.consumed.update(entry.consumed)
+        sent = self.mail[entry.consumed[0]].entry
+        metrics.entry_written(address, entry, sent.at_ms)
 
     async def show(self, step: Literal["model", "tool"], name: str) -> None:
         """Tell whoever watches what begins now."""
