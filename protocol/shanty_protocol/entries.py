@@ -23,7 +23,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     by: str = ""
     """The replica that wrote it."""
     fence: int = 0
-    """The lease under which it was written; a later holder's is larger."""
+    """The lease under which it was written; a later holder's is larger. 0: the one answer, which needs none."""
     consumed: tuple[str, ...] = ()
     """Subjects of the mails and timers this entry took in."""
 
