@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from nats.errors import ProtocolError
 
-from shanty_runtime.bus.wire import Incoming, MessageParser, command_line, header_block, parse_headers
+from shanty_runtime.bus.wire import MessageParser, Unread, command_line, header_block, parse_headers
 from shanty_runtime.errors import BusRefused
 
 Message = tuple[int, str, str, bytes, dict[str, str]]
@@ -39,7 +39,7 @@ class Client:
         self.said: list[str] = []
 
     def take(self, number: int, subject: bytes, reply: bytes, data: bytes, block: bytes) -> None:
-        message = Incoming(subject.decode(), reply.decode(), data, block)
+        message = Unread(subject.decode(), reply.decode(), data, block)
         self.messages.append((number, message.subject, message.reply, message.data, message.headers))
 
     async def _process_msg(self, number: int, subject: bytes, reply: bytes, data: bytes, block: bytes | None) -> None:

@@ -34,7 +34,7 @@ from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.login import Login, check_files, described, expired, read_login, tls_context, wants_tls
 from shanty_runtime.bus.settings import BusSettings
-from shanty_runtime.bus.wire import Incoming, MessageParser, command_line, header_block
+from shanty_runtime.bus.wire import Incoming, MessageParser, Unread, command_line, header_block
 from shanty_runtime.errors import (
     BusError,
     BusFull,
@@ -560,7 +560,7 @@ class _Client(Client):
         if heard is None:
             return
         try:
-            heard(Incoming(subject.decode(), reply.decode(), data, headers))
+            heard(Unread(subject.decode(), reply.decode(), data, headers))
         except Exception:
             # Raised any further it would end the read loop, and the connection would be deaf.
             logger.exception("hearing a message on %r failed", subject)

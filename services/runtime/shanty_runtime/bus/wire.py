@@ -24,20 +24,22 @@ class Incoming:
 
     __slots__ = ("_block", "_parsed", "data", "reply", "subject")
 
-    def __init__(self, subject: str, reply: str, data: bytes, block: bytes = b"") -> None:
+    def __init__(
+        self, subject: str, reply: str, data: bytes, headers: dict[str, str], status: int = 0, description: str = ""
+    ) -> None:
         self.subject = subject
         self.reply = reply
         self.data = data
-        self._block = block
-        self._parsed: tuple[int, str, dict[str, str]] | None = None
+        self._block = b""
+        self._parsed: tuple[int, str, dict[str, str]] | None = status, description, headers
 
     @property
     def status(self) -> int:
-        return self._parse()[0] if self._block else 0
+        return self._parse()[0]
 
     @property
     def description(self) -> str:
-        return self._parse()[1] if self._block else ""
+        return self._parse()[1]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -51,6 +53,19 @@ class Incoming:
 
     def __repr__(self) -> str:
         return f"<Incoming {self.subject} status={self.status} size_bytes={len(self.data)}>"
+
+
+class Unread(Incoming):
+    """A message whose headers nobody has read yet."""
+
+    __slots__ = ()
+
+    def __init__(self, subject: str, reply: str, data: bytes, block: bytes) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.data = data
+        self._block = block
+        self._parsed = None
 
 
 Take = Callable[[int, bytes, bytes, bytes, bytes], None]
