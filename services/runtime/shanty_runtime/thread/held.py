@@ -23,7 +23,7 @@ from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Busy, Lease, Stored
 from shanty_runtime.errors import Fenced
-from shanty_runtime.telemetry import inject, metrics, publish_span
+from shanty_runtime.telemetry import inject, metrics, publish_span, recording
 from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
 from shanty_runtime.thread.fold import apply
 from shanty_runtime.thread.state import State
@@ -132,7 +132,7 @@ class HeldThread:
         await self.bus.live.publish(LiveAddress(self.state.run, self.state.thread, self.profile.agent), event)
 
     async def _append(self, address: EntryAddress, entry: Entry) -> Stored:
-        if address.to == LOG:
+        if address.to == LOG or not recording():
             placed = await self.bus.journals.append(address, entry, inject())
         else:
             with publish_span(address, server=self.bus.server_address) as span:
