@@ -1,15 +1,16 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo incident test proofs bench chart chart-files containers cluster check format lint types contracts schema lock clean
+.PHONY: help demo incident test proofs simulate chaos chaos-long bench chart chart-files containers cluster check format lint types contracts schema lock clean
 
 # Everything runs from one virtual environment in the checkout. Nothing but python3 and make has to be there first.
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
-MEMBERS := protocol services/runtime services/lead services/specialist services/cli
+MEMBERS := protocol services/runtime services/lead services/specialist services/toolgateway services/cli
 UV      := $(shell command -v uv 2>/dev/null)
 
 SEED ?= 7
 OUT  ?= incident-$(SEED)
+SCHEDULES ?= 100000
 # Not from the environment: a model that is paid for is asked for by name.
 MODEL := rehearsal
 
@@ -53,6 +54,17 @@ proofs: $(VENV)/dev.stamp ## the slow proofs: more kills, more seeds
 
 bench: $(VENV)/dev.stamp ## a delegation next to bare NATS and to others, on this machine; OUT=bench.json writes the figures
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(filter file command environment,$(origin OUT)),$(if $(filter incident-%,$(OUT)),,--out $(OUT)))
+
+simulate: $(VENV)/dev.stamp ## play 100,000 schedules of faults with the real engine on a model of the bus
+	@PYTHONPATH=tests $(BIN)/python -m simulation --schedules $(SCHEDULES) --processes 2
+
+chaos: $(VENV)/run.stamp ## kill a working team 200 times, on one nats-server and on three, and audit its runs
+	@$(BIN)/shanty chaos --seed $(SEED) --kills 140
+	@$(BIN)/shanty chaos --seed $(SEED) --kills 60 --nodes 3
+
+chaos-long: $(VENV)/run.stamp ## the same with 2,000 kills
+	@$(BIN)/shanty chaos --seed $(SEED) --kills 1400
+	@$(BIN)/shanty chaos --seed $(SEED) --kills 600 --nodes 3
 
 chart: $(VENV)/dev.stamp ## lint and render the chart, check it against Kubernetes 1.31 to 1.37, test the alerts
 	@$(BIN)/python -m pytest -q tests/chart

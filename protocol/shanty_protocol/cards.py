@@ -26,6 +26,8 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     threads_max: int = 0
     specialists: tuple[str, ...] = ()
     """Whom it may delegate to."""
+    waits_for: str = ""
+    """Why its work waits for the bus, in words; empty while it does not."""
 
 
 class AgentDraining(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="agent.draining"):

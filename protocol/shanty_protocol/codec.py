@@ -19,6 +19,7 @@ import msgspec
 
 from shanty_protocol import headers
 from shanty_protocol.cards import Card
+from shanty_protocol.effects import EffectMessage
 from shanty_protocol.entries import Entry
 from shanty_protocol.errors import ProtocolError, UnwritableMessage
 from shanty_protocol.live import LiveEvent
@@ -30,7 +31,7 @@ PROTOCOL_VERSION = 1
 
 T = TypeVar("T")
 
-Message = Entry | Timer | LiveEvent | Card | FileVersion | MemoryFact
+Message = Entry | Timer | LiveEvent | Card | FileVersion | MemoryFact | EffectMessage
 
 CHANNELS: dict[str, Any] = {
     "entries": Entry,
@@ -39,6 +40,7 @@ CHANNELS: dict[str, Any] = {
     "cards": Card,
     "files": FileVersion,
     "memory": MemoryFact,
+    "tools": EffectMessage,
 }
 """What can be received where: the union of the messages of each channel."""
 
@@ -96,6 +98,7 @@ _live_events: _Channel[LiveEvent] = _Channel(LiveEvent)
 _cards: _Channel[Card] = _Channel(Card)
 _file_versions: _Channel[FileVersion] = _Channel(FileVersion)
 _memory_facts: _Channel[MemoryFact] = _Channel(MemoryFact)
+_effect_messages: _Channel[EffectMessage] = _Channel(EffectMessage)
 
 
 def encode(message: Message) -> bytes:
@@ -144,6 +147,10 @@ def decode_file_version(data: bytes, received: Mapping[str, str] | None = None) 
 
 def decode_memory(data: bytes, received: Mapping[str, str] | None = None) -> MemoryFact:
     return _memory_facts.decode(data, received)
+
+
+def decode_effect(data: bytes, received: Mapping[str, str] | None = None) -> EffectMessage:
+    return _effect_messages.decode(data, received)
 
 
 def _check_version(received: Mapping[str, str]) -> None:

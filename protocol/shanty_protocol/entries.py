@@ -12,7 +12,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from shanty_protocol.parts import Brief, Budget, FileRef, Outcome, Spent, Usage
+from shanty_protocol.parts import (
+    Brief,
+    Budget,
+    Criterion,
+    FileRef,
+    Grade,
+    HiredSpecialist,
+    Occurrence,
+    Outcome,
+    Spent,
+    Usage,
+)
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -48,6 +59,12 @@ class DelegationSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="d
     """Of a fan-out: which of its items this is for, counted from 0."""
     attempt: int = 1
     """Of a fan-out: the number of this thread among those for that item, from 1."""
+    hired: HiredSpecialist | None = None
+    """Whom the receiver plays in this thread, where it hosts those that leads have hired."""
+    hedges: str = ""
+    """The thread that was given the same brief before and has not replied: the first reply of the two counts."""
+    occurrence: Occurrence | None = None
+    """What started the run, where it was no person."""
 
 
 class MessageSent(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="message.sent"):
@@ -130,6 +147,57 @@ class ApprovalDecided(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="
     """Of `edit`: the call is made with exactly these."""
     arguments_digest: str = ""
     """Of `edit`: the digest of these."""
+    for_run: bool = False
+    """Of `allow_for_thread`: and every later call of that tool in any thread of the run; `approval.standing` says so
+    to the others."""
+
+
+class ApprovalStanding(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="approval.standing"):
+    """A person has allowed every later call of a tool in any thread of the run; written by `operators` alone.
+
+    It stands at the one place that follows from the run and the name, where whoever is about to ask reads it first.
+    """
+
+    name: str
+    """The tool; of delegations `delegate:` and the name of the specialist."""
+    request: str = ""
+    """Subject of the request it was said to."""
+    person: str = ""
+    """Who said so."""
+
+
+class ApprovalRuled(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="approval.ruled"):
+    """A call is allowed without asking a person: by a rule, or by what a person had said before."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+    """What was ruled on: exactly these arguments."""
+    digest: str
+    """SHA-256 of the arguments, as that of `approval.requested`."""
+    rule: str = ""
+    """Which rule of the team says so, in words."""
+    standing: str = ""
+    """Subject of the `approval.standing` that says so."""
+
+
+class ThreadWaiting(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="thread.waiting"):
+    """A thread, or one below it, waits for people. Goes up to whoever opened it, whose deadline for it stands still.
+
+    It is in no order with what else its author sends, so `after` is empty.
+    """
+
+    since_ms: int
+    """When the waiting began, by the clock of the author."""
+    until_ms: int
+    """When it ends at the latest, by the same clock: what people are asked expires then."""
+
+
+class ThreadResumed(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="thread.resumed"):
+    """Nobody below waits for people any more; goes to whom `thread.waiting` went. In no order either."""
+
+    since_ms: int
+    """That of the `thread.waiting` it ends."""
 
 
 class ThreadReplied(Mail, frozen=True, kw_only=True, omit_defaults=True, tag="thread.replied"):
@@ -183,6 +251,8 @@ class ModelReplied(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mod
     """The place up to which the journal had been shown to the model; none: all that is before this entry."""
     refused: dict[str, str] = {}
     """Tool calls that are not carried out, by id, and the sentence the model is told."""
+    to_approve: dict[str, str] = {}
+    """Delegations that are not made before a person has allowed them, by the id of their call, and why."""
     cost_microusd: int | None = None
     """Millionths of a US dollar at list price; none where the price of the model is not known."""
 
@@ -215,6 +285,16 @@ class ToolCalled(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="tool.
     call_id: str
     name: str
     arguments: dict[str, Any] = {}
+    fenced: bool = False
+    """The tool gateway makes the call, and knows what became of it."""
+
+
+class ToolDelayed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="tool.delayed"):
+    """A call that was announced cannot be made yet. It is made as soon as it can be: nobody has to do it again."""
+
+    call_id: str
+    name: str
+    reason: str
 
 
 class ToolReturned(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="tool.returned"):
@@ -224,6 +304,40 @@ class ToolReturned(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="too
     name: str
     content: str
     status: Literal["ok", "error", "unknown"] = "ok"
+    files: tuple[FileRef, ...] = ()
+
+
+class EffectFenced(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="effect.fenced"):
+    """A call had not been started when a later holder of its thread asked: no earlier one can start it any more.
+
+    This and the two kinds below are the tool gateway's. Each call has a journal of its own there.
+    """
+
+    agent: str
+    """Whose call it is; `fence` is that of the worker that asked."""
+    thread: str
+    call_id: str
+    withdrawn: bool = False
+    """Nobody can start it any more: its thread was told to stop."""
+
+
+class EffectStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="effect.started"):
+    """A replica of the tool gateway makes the call: written before acting."""
+
+    agent: str
+    thread: str
+    call_id: str
+    name: str
+    digest: str
+    """SHA-256 of the arguments as canonical JSON."""
+
+
+class EffectEnded(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="effect.ended"):
+    """What a call gave. `unknown`: the replica that made it was gone before it could say."""
+
+    call_id: str
+    status: Literal["ok", "error", "unknown"] = "ok"
+    content: str = ""
     files: tuple[FileRef, ...] = ()
 
 
@@ -272,6 +386,37 @@ class FanOutStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="fa
     """Items that no thread is opened for, by their number from 0, and why."""
 
 
+class SpecialistHired(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="specialist.hired"):
+    """A lead has made up a specialist. Delegations to it are addressed to `specialist`, and say whom they are for."""
+
+    specialist: HiredSpecialist
+    call_id: str = ""
+    """The model's tool call this came from."""
+
+
+class GradingStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="grading.started"):
+    """A run has handed in a deliverable, which a grader judges before it is the answer.
+
+    The next entry is the delegation to the grader. The reply of that thread is what it found.
+    """
+
+    grader: str
+    """The agent that judges."""
+    criteria: tuple[Criterion, ...]
+    round: int
+    rounds: int
+    call_id: str = ""
+    """The model's tool call it was handed in with; empty where it was handed in as plain words."""
+
+
+class DeliverableGraded(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="deliverable.graded"):
+    """What became of a deliverable that was to be judged: it is the answer, or its author goes on with it."""
+
+    grade: Grade
+    thread: str = ""
+    """The thread that judged it; empty where none could be opened."""
+
+
 class ThreadFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="thread.failed"):
     """The thread cannot go on; addressed to `dead`."""
 
@@ -285,6 +430,31 @@ class MailRejected(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="mai
     mail: str
     code: str
     reason: str
+    traceparent: str = ""
+
+
+class ScheduleArmed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="schedule.armed"):
+    """A schedule is in force from this moment on: what it would have started before is not made up for."""
+
+    team: str
+    trigger: str
+    schedule: str
+    timezone: str
+
+
+class TriggerFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="trigger.failed"):
+    """A message could not start a run; addressed to `dead`. The message itself stays in its stream for a while."""
+
+    team: str
+    code: str
+    reason: str
+    trigger: str = ""
+    """Empty where the team has none for that subject."""
+    subject: str
+    """What the message was sent to."""
+    stream: str
+    seq: int
+    """The message's place in that stream."""
     traceparent: str = ""
 
 
@@ -315,6 +485,10 @@ Entry = (
     | QuestionAnswered
     | ApprovalRequested
     | ApprovalDecided
+    | ApprovalStanding
+    | ApprovalRuled
+    | ThreadWaiting
+    | ThreadResumed
     | ThreadReplied
     | ThreadOpened
     | ThreadTakenOver
@@ -324,14 +498,23 @@ Entry = (
     | ModelFailed
     | ThreadCompacted
     | ToolCalled
+    | ToolDelayed
     | ToolReturned
+    | EffectFenced
+    | EffectStarted
+    | EffectEnded
     | TimerFired
     | FanOutStarted
+    | SpecialistHired
+    | GradingStarted
+    | DeliverableGraded
     | BudgetGranted
     | BudgetExhausted
     | BudgetRequested
     | ThreadFailed
     | MailRejected
+    | ScheduleArmed
+    | TriggerFailed
     | MailRetried
     | LetterDropped
 )
@@ -345,5 +528,7 @@ AddressedEntry = (
     | ApprovalRequested
     | ApprovalDecided
     | BudgetGranted
+    | ThreadWaiting
+    | ThreadResumed
     | ThreadReplied
 )

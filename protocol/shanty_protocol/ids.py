@@ -8,8 +8,8 @@ agent    the name of a specialist or lead: the author of entries, and the addres
 
 from __future__ import annotations
 
+import functools
 import re
-from functools import lru_cache
 
 from shanty_protocol.errors import ProtocolError
 
@@ -19,8 +19,15 @@ ROOT_THREAD = "0"
 LOG = "log"
 DEAD = "dead"
 OPERATORS = "operators"
+HOST = "specialist"
+"""The agent that plays whom leads have hired."""
+TOOL_GATEWAY = "toolgateway"
+"""The author of what becomes of calls that cannot be undone."""
 RESERVED_AGENTS = frozenset({LOG, DEAD, OPERATORS})
 """Recipients that are not agents: a thread's own steps, what could not be processed, and people."""
+
+KNOWN = 4_096
+"""Ids that are remembered as checked: the same few are in every subject of a run."""
 
 _ID = re.compile(r"[a-z0-9-]+")
 _LANE = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -28,6 +35,7 @@ _RUN = re.compile(r"(?:0|[1-9][0-9]{0,8})-[a-z0-9-]+")
 _AGENT_THREAD = re.compile(r"0(?:-[1-9][0-9]*)*")
 
 
+@functools.lru_cache(KNOWN)
 def checked(kind: str, value: str) -> str:
     """The value, if it is an id."""
     if not _ID.fullmatch(value) or len(value) > MAX_ID_LENGTH:
@@ -44,13 +52,14 @@ def checked_lane(lane: str) -> str:
     return lane
 
 
+@functools.lru_cache(KNOWN)
 def checked_run(run: str) -> str:
     if not _RUN.fullmatch(checked("run", run)):
         raise ProtocolError("invalid_message", f"run {run!r} does not begin with its lane, as 0-7f3a does")
     return run
 
 
-@lru_cache(4_096)
+@functools.lru_cache(KNOWN)
 def lane_of(run: str) -> str:
     """The shard a run lives in: the part of its id before the first dash."""
     return checked_run(run).partition("-")[0]

@@ -67,6 +67,55 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     threads: int = 0
 
 
+class Criterion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing a deliverable is judged by."""
+
+    name: str
+    description: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a grader says of one criterion."""
+
+    name: str
+    met: bool
+    reason: str = ""
+
+
+Verdict = Literal["satisfied", "needs_revision", "ungraded"]
+"""`ungraded`: nobody could judge it."""
+
+
+class Grade(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a deliverable that was put to a grader."""
+
+    verdict: Verdict
+    round: int
+    """How many deliverables of that goal were judged, this one among them."""
+    rounds: int
+    """How many may be."""
+    findings: tuple[Finding, ...] = ()
+    """One for each criterion, in their order; none where it was not judged."""
+    reason: str = ""
+    """Why it was not judged."""
+
+
+class Occurrence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What made a trigger start a run."""
+
+    trigger: str
+    key: str
+    """The same key starts no second run: the time of a schedule, or what its sender calls a message."""
+    due_at_ms: int | None = None
+    """Of a schedule: the time it was for."""
+    subject: str = ""
+    """Of a message: what it was sent to."""
+    seq: int | None = None
+    """Of a message: its place in the stream of the team's triggers."""
+    untrusted: bool = False
+    """The brief has words in it that somebody outside has chosen."""
+
+
 class Brief(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is asked of a thread. The thread sees this and its files, and nothing of its sender's conversation."""
 
@@ -84,6 +133,21 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_s: float | None = None
     budget: Budget | None = None
     """A grant out of what its sender may spend; what is left of it goes back with the reply."""
+    rubric: tuple[Criterion, ...] = ()
+    """Of a run: what its deliverable is judged by, in place of what its team says."""
+
+
+class HiredSpecialist(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A specialist that a lead has made up for a run: whoever hosts it plays it by this alone."""
+
+    name: str
+    role: str
+    """What it is for, in a sentence."""
+    instructions: str
+    """Its prompt."""
+    tools: tuple[str, ...] = ()
+    model: str = ""
+    """Empty: the one its host has."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +160,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     files: tuple[FileRef, ...] = ()
     code: str = ""
     """Why it is not `ok`: one of the protocol's error codes."""
+    grade: Grade | None = None
+    """Where it was put to a grader, what the last one said."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

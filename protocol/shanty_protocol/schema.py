@@ -28,6 +28,7 @@ TITLES = {
     "cards": "Values of the roster bucket",
     "files": "Versions of workspace files",
     "memory": "Versions of documents that outlive runs, and their releases",
+    "tools": "What agents ask of the tool gateway, and what it answers",
 }
 
 

@@ -7,19 +7,21 @@ or observer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from shanty_protocol import subjects
-from shanty_protocol.ids import checked_lane
+from shanty_protocol.ids import checked, checked_lane
 
 MAX_MESSAGE_BYTES = 900_000
 """Largest message the streams take, below NATS's own default limit of 1 MiB."""
 CHUNK_BYTES = 256 * 1024
 """Size of the parts a file's content is stored in."""
 MEMORY_STREAM = "SHANTY_MEMORY"
+TRIGGER_CONSUMER = "triggers"
 LEASE_BUCKET = "SHANTY_LEASE"
 ROSTER_BUCKET = "SHANTY_ROSTER"
 
@@ -81,7 +83,10 @@ def file_stream(lane: str) -> str:
 
 
 def lane_streams(lane: str, *, num_replicas: int = 1, max_bytes: int = 4 * 2**30) -> tuple[StreamSpec, ...]:
-    """The three streams of a lane. `max_bytes` bounds each of them."""
+    """The three streams of a lane. `max_bytes` bounds each of them.
+
+    What is older than `max_age_s` is dropped, of open runs too: no run may take as long as that.
+    """
     return (
         StreamSpec(
             name=entry_stream(lane),
@@ -138,6 +143,35 @@ def memory_stream(*, num_replicas: int = 1, max_bytes: int = 4 * 2**30) -> Strea
         discard_new_per_subject=True,
         deny_delete=True,
         num_replicas=num_replicas,
+    )
+
+
+def trigger_stream(
+    team: str, starts_on: Sequence[str], *, num_replicas: int = 1, max_bytes: int = 4 * 2**30
+) -> StreamSpec:
+    """Messages that start runs of a team, by the subjects it names.
+
+    A full stream refuses what comes, so that whoever sends it and asks for an ack learns of it. What was used stays
+    for a while, so that people can look at it.
+    """
+    return StreamSpec(
+        name=f"SHANTY_TRIGGERS_{checked('team', team)}",
+        description="messages that start runs",
+        subjects=tuple(starts_on),
+        discard="new",
+        max_age_s=30 * DAY_S,
+        max_bytes=max_bytes,
+        num_replicas=num_replicas,
+    )
+
+
+def trigger_consumer(team: str, *, ack_wait_s: float = 15.0) -> ConsumerSpec:
+    """The lead's on that stream: one for all its triggers."""
+    return ConsumerSpec(
+        stream=f"SHANTY_TRIGGERS_{checked('team', team)}",
+        name=TRIGGER_CONSUMER,
+        filter_subject=">",
+        ack_wait_s=ack_wait_s,
     )
 
 

@@ -8,6 +8,7 @@
     shanty.memory.<scope>.operators.release.<path>.<n>               a person let that version out of quarantine
     shanty.feed.<lane>.<to>.<run>.<thread>.<agent>.<n>               a stored entry, sent again for observers
     shanty.live.<run>.<thread>.<agent>                               what happens right now; lossy on purpose
+    shanty.tool.<team>.<agent>                                       an agent asks the tool gateway of its team
 
 <agent> is the author. A path is written in base32, so that any path fits one token.
 `parse` accepts exactly what `subject` builds.
@@ -24,7 +25,16 @@ from typing import Literal
 import msgspec
 
 from shanty_protocol.errors import ProtocolError
-from shanty_protocol.ids import MAX_ID_LENGTH, OPERATORS, checked, checked_lane, checked_run, lane_of
+from shanty_protocol.ids import (
+    LOG,
+    MAX_ID_LENGTH,
+    OPERATORS,
+    TOOL_GATEWAY,
+    checked,
+    checked_lane,
+    checked_run,
+    lane_of,
+)
 
 MAX_PATH_BYTES = 400
 MAX_NUMBER = 9_999_999_999
@@ -155,7 +165,27 @@ class LiveAddress(msgspec.Struct, frozen=True):
         return f"shanty.live.{thread}.{checked('agent', self.agent)}"
 
 
-Address = EntryAddress | TimerAddress | FileAddress | ChunkAddress | DocumentAddress | ReleaseAddress | LiveAddress
+class ToolAddress(msgspec.Struct, frozen=True):
+    """Where an agent asks the tool gateway of its team to make its calls."""
+
+    team: str
+    agent: str
+
+    @property
+    def subject(self) -> str:
+        return f"shanty.tool.{checked('team', self.team)}.{checked('agent', self.agent)}"
+
+
+Address = (
+    EntryAddress
+    | TimerAddress
+    | FileAddress
+    | ChunkAddress
+    | DocumentAddress
+    | ReleaseAddress
+    | LiveAddress
+    | ToolAddress
+)
 
 
 def parse(subject: str) -> Address:
@@ -173,6 +203,8 @@ def parse(subject: str) -> Address:
             address = ReleaseAddress(scope, path_of(token), _number(version))
         case ["shanty", "live", run, thread, agent]:
             address = LiveAddress(run, thread, agent)
+        case ["shanty", "tool", team, agent]:
+            address = ToolAddress(team, agent)
         case ["shanty", _, to, run, thread, agent, n]:
             address = EntryAddress(to, run, thread, agent, _number(n))
         case _:
@@ -213,10 +245,27 @@ def decision_address(request: EntryAddress) -> EntryAddress:
     return EntryAddress(request.agent, request.run, f"decide-{digest[:32]}", OPERATORS, 0)
 
 
+def standing_address(run: str, name: str) -> EntryAddress:
+    """Where people say that every later call of a tool is allowed in a run: one place for each."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return EntryAddress(LOG, run, f"standing-{digest[:32]}", OPERATORS, 0)
+
+
 def letter_address(letter: EntryAddress, to: str) -> EntryAddress:
     """Where people say what becomes of a dead letter: one place for each, so it is retried or dropped, and once."""
     digest = hashlib.sha256(letter.subject.encode()).hexdigest()
     return EntryAddress(to, letter.run, f"letter-{digest[:32]}", OPERATORS, 0)
+
+
+def effect_address(run: str, agent: str, thread: str, call_id: str, n: int) -> EntryAddress:
+    """Place n of the journal that the tool gateway keeps of a call; the name of its thread follows from the call."""
+    digest = hashlib.sha256(f"{checked('agent', agent)}.{checked('thread', thread)}.{call_id}".encode()).hexdigest()
+    return EntryAddress(LOG, run, f"effect-{digest[:32]}", TOOL_GATEWAY, n)
+
+
+def tool_filter(team: str) -> str:
+    """What all agents of a team ask of its tool gateway."""
+    return f"shanty.tool.{checked('team', team)}.*"
 
 
 def timer_filter(lane: str, agent: str) -> str:

@@ -1,6 +1,7 @@
 """Trust zones: who of a team may do what on the bus, as plain data.
 
-A zone is a NATS account. The streams live in the team's control account; the lead and the installer are users of it.
+A zone is a NATS account. The streams live in the team's control account; the lead, the installer and the tool gateway
+are users of it.
 Every specialist, the operators, the gateway and the console have an account of their own, which imports from the
 control account exactly what is listed here, and nothing else exists for it. Publish permissions inside one account
 would not do: the server answers a request wherever its sender wants the answer, in the server's own name. Between
@@ -15,12 +16,12 @@ Each user hears its answers under a prefix of its own, `inbox_of(principal)`; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from shanty_protocol.ids import DEAD, LOG, OPERATORS, RESERVED_AGENTS, checked, checked_lane
+from shanty_protocol.ids import DEAD, LOG, OPERATORS, RESERVED_AGENTS, TOOL_GATEWAY, checked, checked_lane
 from shanty_protocol.streams import (
     LEASE_BUCKET,
     MEMORY_STREAM,
@@ -28,6 +29,7 @@ from shanty_protocol.streams import (
     entry_stream,
     file_stream,
     timer_stream,
+    trigger_consumer,
 )
 
 INSTALLER = "installer"
@@ -35,10 +37,12 @@ GATEWAY = "gateway"
 CONSOLE = "console"
 CLI = "cli"
 """The author of what people do from a terminal, in the operators' account."""
+TRIGGER = "trigger"
+"""The author of what schedules and messages start, by way of the lead; or of people who try one."""
 ADMIN = "admin"
 """The user of the system account."""
 SYSTEM_ACCOUNT = "SYS"
-NOT_AGENTS = RESERVED_AGENTS | {INSTALLER, GATEWAY, CONSOLE, CLI, ADMIN}
+NOT_AGENTS = RESERVED_AGENTS | {INSTALLER, GATEWAY, TOOL_GATEWAY, CONSOLE, CLI, TRIGGER, ADMIN}
 """Names that mean something else in an account of a team, so no agent of it can have them."""
 
 Answers = Literal["none", "one", "many"]
@@ -106,22 +110,53 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """Who may delegate to it; none: the lead of the team. A specialist that is named here leads others itself."""
 
 
-def zones_of(team: str, lead: str, specialists: Mapping[str, Access], lanes: Sequence[str] = ("0",)) -> Zones:
-    """The zones of a team. Raises ValueError for names that cannot be told apart from those of others."""
+def zones_of(
+    team: str,
+    lead: str,
+    specialists: Mapping[str, Access],
+    lanes: Sequence[str] = ("0",),
+    *,
+    starts_on: Sequence[str] = (),
+    fenced: Collection[str] = (),
+) -> Zones:
+    """The zones of a team. `starts_on`: subjects whose messages start its runs; the gateway and people may send them.
+    `fenced`: the agents that have a tool gateway make calls; where there are none, there is none.
+
+    Raises ValueError for names that cannot be told apart from those of others.
+    """
     _check_names(team, lead, specialists)
     lanes = tuple(checked_lane(lane) for lane in lanes)
     control = _account(team)
-    guests = {name: _specialist(team, lead, name, specialists, lanes) for name in specialists}
+    guests: dict[str, Iterable[Grant]] = {
+        name: (*_specialist(team, lead, name, specialists, lanes), *_have_calls_made(team, name, fenced))
+        for name in specialists
+    }
     guests |= {
-        OPERATORS: _operators(team, specialists, lanes),
-        GATEWAY: _gateway(lead, lanes),
+        OPERATORS: (
+            *_operators(team, lead, specialists, lanes),
+            *_send(starts_on),
+            *_see_what_was_sent(team, starts_on),
+        ),
+        GATEWAY: (*_gateway(lead, lanes), *_send(starts_on)),
         CONSOLE: _console(team, specialists, lanes),
     }
     return Zones(
         control=control,
         residents=(
-            Zone(account=control, principal=lead, grants=tuple(_lead(team, lead, lanes))),
+            Zone(
+                account=control,
+                principal=lead,
+                grants=(
+                    *_lead(team, lead, lanes, messages=bool(starts_on)),
+                    *_have_calls_made(team, lead, fenced),
+                ),
+            ),
             Zone(account=control, principal=INSTALLER, grants=tuple(_installer())),
+            *(
+                [Zone(account=control, principal=TOOL_GATEWAY, grants=tuple(_tool_gateway(team, lead, lanes)))]
+                if fenced
+                else []
+            ),
         ),
         guests=tuple(
             Zone(account=_guest(team, name), principal=name, grants=(*grants, _ONE_ANSWER))
@@ -183,6 +218,8 @@ def _specialist(
             yield _publish(f"shanty.{lane}.{to}.*.*.{agent}.*", f"it writes its journal, here what goes to {to}")
         yield from _consumer(entry_stream(lane), f"mail-{agent}")
         yield from _own_entries(lane, agent)
+        standing = f"$JS.API.DIRECT.GET.{entry_stream(lane)}.shanty.{lane}.{LOG}.*.*.{OPERATORS}.*"
+        yield _request(standing, "it sees what people have allowed for a whole run")
         yield from _files(lane, agent)
         yield from _read_files(lane)
         for name in below:
@@ -194,9 +231,12 @@ def _specialist(
     yield from _memory(team, agent, access)
 
 
-def _lead(team: str, lead: str, lanes: Sequence[str]) -> Iterator[Grant]:
+def _lead(team: str, lead: str, lanes: Sequence[str], *, messages: bool) -> Iterator[Grant]:
     for lane in lanes:
         yield _publish(f"shanty.{lane}.*.*.*.{lead}.*", "it writes its journal and sends mail to anybody")
+        for to in (lead, LOG, DEAD):
+            why = f"it starts runs that schedules and messages ask for, here what goes to {to}"
+            yield _publish(f"shanty.{lane}.{to}.*.*.{TRIGGER}.*", why)
         yield from _consumer(entry_stream(lane), f"mail-{lead}")
         yield from _consumer(timer_stream(lane), f"timers-{lead}")
         yield _subscribe(f"shanty.feed.{lane}.{lead}.>", "it hears its own mail as it is stored")
@@ -210,6 +250,35 @@ def _lead(team: str, lead: str, lanes: Sequence[str]) -> Iterator[Grant]:
     yield from _presence(lead)
     yield from _memory(team, lead, Access(memory="write"))
     yield _request(f"$JS.API.DIRECT.GET.KV_{ROSTER_BUCKET}", "it sees which specialists are up", "many")
+    if messages:
+        consumer = trigger_consumer(team)
+        yield from _consumer(consumer.stream, consumer.name)
+        yield _request(f"$JS.API.STREAM.INFO.{consumer.stream}", "it checks the layout when it starts")
+    for stream in _streams(lanes):
+        yield _request(f"$JS.API.STREAM.INFO.{stream}", "it checks the layout when it starts")
+
+
+def _have_calls_made(team: str, agent: str, fenced: Collection[str]) -> Iterator[Grant]:
+    if agent in fenced:
+        yield _request(f"shanty.tool.{team}.{agent}", "it has the tool gateway make calls, in its own name only")
+
+
+def _tool_gateway(team: str, lead: str, lanes: Sequence[str]) -> Iterator[Grant]:
+    yield _subscribe(f"shanty.tool.{team}.*", "it hears what agents want called; the server says which agent asks")
+    yield _publish("_R_.>", "it answers specialists; the server makes up where, for each question", "none")
+    yield _publish(f"{inbox_of(lead)}.>", "it answers the lead", "none")
+    for lane in lanes:
+        yield _publish(
+            f"shanty.{lane}.{LOG}.*.*.{TOOL_GATEWAY}.*", "it writes down what it starts and what came of it"
+        )
+        own = f"$JS.API.DIRECT.GET.{entry_stream(lane)}.shanty.{lane}.*.*.*.{TOOL_GATEWAY}.*"
+        yield _request(own, "it reads what it wrote, and nothing else of any journal")
+        yield from _files(lane, TOOL_GATEWAY)
+        yield from _read_files(lane)
+    lease = f"$KV.{LEASE_BUCKET}.{TOOL_GATEWAY}.*.*"
+    yield _publish(lease, "its replicas agree on who makes which call")
+    yield _request(f"$JS.API.DIRECT.GET.KV_{LEASE_BUCKET}.{lease}", "it sees which of its replicas has a call")
+    yield _publish(f"$KV.{ROSTER_BUCKET}.{TOOL_GATEWAY}.*", "each of its replicas shows a card")
     for stream in _streams(lanes):
         yield _request(f"$JS.API.STREAM.INFO.{stream}", "it checks the layout when it starts")
 
@@ -218,10 +287,11 @@ def _installer() -> Iterator[Grant]:
     yield _request("$JS.API.>", "it creates and updates the streams and consumers of the team", "many")
 
 
-def _operators(team: str, specialists: Iterable[str], lanes: Sequence[str]) -> Iterator[Grant]:
+def _operators(team: str, lead: str, specialists: Iterable[str], lanes: Sequence[str]) -> Iterator[Grant]:
     for lane in lanes:
         for author in (OPERATORS, CLI):
             yield _publish(f"shanty.{lane}.*.*.*.{author}.*", f"people start runs, answer and decide as {author}")
+        yield _publish(f"shanty.{lane}.{lead}.*.*.{TRIGGER}.*", "people try what a schedule or a message starts")
         for author in (OPERATORS, CLI):
             yield from _files(lane, author)
         yield from _read_files(lane)
@@ -237,6 +307,16 @@ def _gateway(lead: str, lanes: Sequence[str]) -> Iterator[Grant]:
         yield from _own_entries(lane, GATEWAY)
         yield from _files(lane, GATEWAY)
         yield from _read_files(lane)
+
+
+def _see_what_was_sent(team: str, starts_on: Sequence[str]) -> Iterator[Grant]:
+    if starts_on:
+        yield from _read_all(trigger_consumer(team).stream, "they look at messages that started runs, or could not")
+
+
+def _send(starts_on: Sequence[str]) -> Iterator[Grant]:
+    for subject in starts_on:
+        yield _publish(subject, "it sends messages that start runs")
 
 
 def _console(team: str, specialists: Iterable[str], lanes: Sequence[str]) -> Iterator[Grant]:

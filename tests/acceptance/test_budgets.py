@@ -141,10 +141,13 @@ async def test_a_run_that_is_started_with_a_budget_ends_its_command_with_4_and_g
         assert f"run {run} is not limited in usd, so there is nothing to raise" in " ".join(printed.decode().split())
         await shanty(spenders, "runs", "budget", run, "model_calls=1")
         await asks_for_more(spenders, run, times=2)
+        _, (waiting,) = await shanty(spenders, "inbox", "ls")
+        assert (waiting["kind"], waiting["run"], waiting["code"]) == ("budget", run, "model_call_limit")
         await shanty(spenders, "runs", "budget", run, "model_calls=9")
         assert (await spenders.reply(run)).status == "ok"
         _, spent = await shanty(spenders, "runs", "budget", run)
         assert (spent["spent"]["model_calls"], spent["left"]["model_calls"], spent["out_of"]) == (5, 7, "")
+        assert await shanty(spenders, "inbox", "ls") == (0, [])
 
 
 async def test_a_python_handler_makes_no_more_calls_than_it_was_granted(tmp_path: Path) -> None:

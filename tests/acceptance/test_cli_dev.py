@@ -88,7 +88,18 @@ def test_the_doctor_finds_nothing_wrong(dev: Dev) -> None:
 
     assert done.code == 0, done.out
     assert states == dict.fromkeys(
-        ["nats-server here", "nats", "server version", "jetstream", "durable acks", "layout", "roster", "clocks"],
+        [
+            "nats-server here",
+            "nats",
+            "server version",
+            "server health",
+            "jetstream",
+            "durable acks",
+            "space",
+            "layout",
+            "roster",
+            "clocks",
+        ],
         "ok",
     )
 

@@ -177,6 +177,28 @@ async def test_a_thousand_threads_at_sixty_four_at_a_time_take_less_than_two_min
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_thousand_threads_that_ask_a_model_and_use_a_tool_take_less_than_two_minutes(tmp_path: Path) -> None:
+    # With leases as long as in production: a machine that does much else may keep a worker from renewing short ones.
+    environment = {"LEDGER_FILE": str(tmp_path / "ledger.txt"), "SHANTY_LEASE_S": "15"}
+    async with crew("each", tmp_path, {"lead": 1, "reader": 2}, environment, ack_wait_s=15) as running:
+        await put_list(running, "0-r", [f"page {n}" for n in range(1_000)])
+        began_s = time.monotonic()
+        outcome = await ask(
+            running, "0-r", 300, specialist="reader", objective="{item}", file="list.jsonl", at_most=64
+        )
+        lasted_s = time.monotonic() - began_s
+        assert outcome.result is not None and outcome.result["replies"] == {"ok": 1_000}
+        lines = await lines_of(running, "0-r")
+        assert [line["summary"] for line in lines] == [f"read page {n}" for n in range(1_000)]
+        assert len((tmp_path / "ledger.txt").read_text().splitlines()) == 1_000
+        assert await most_at_once(running, "0-r") == 64
+        assert await transcript_bytes(running, "0-r") < 20_000
+        assert set((await replies_a_thread(running, "0-r")).values()) == {1}
+        assert lasted_s < 120, f"{lasted_s:.0f} s"
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_whoever_is_killed_in_the_middle_every_item_is_one_line_and_no_effect_is_repeated(
     tmp_path: Path,

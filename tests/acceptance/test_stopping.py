@@ -98,6 +98,23 @@ async def test_a_person_advises_a_thread_while_its_model_speaks_and_it_reads_it_
         assert outcome.result == {"0-1": "ok: dug until told that will do and heard deeper"}
 
 
+@pytest.mark.slow
+async def test_a_person_advises_a_thread_in_a_tool_which_reads_it_before_the_tool_ends_and_heeds_it_after(
+    tmp_path: Path,
+) -> None:
+    async with crew("diggers", tmp_path, {"lead": 1, "digger": 1}, {"LEDGER_FILE": ""}) as running:
+        await running.start("0-r", "digger 12, wait")
+        await at_work(running, "0-r", "0-1")
+        said = await shanty(running, "say", "0-r", "that will do", "--thread", "0-1")
+        assert said["after_s"] < READ_WITHIN_S
+        outcome = await running.reply("0-r")
+        assert outcome.result == {"0-1": "ok: dug until told that will do"}
+        journal = await running.journal("0-r", "0-1", "digger")
+        (returned,) = [n for n, entry in enumerate(journal) if isinstance(entry, ToolReturned)]
+        assert isinstance(journal[said["read_at_entry"]], MailReceived) and said["read_at_entry"] < returned
+        assert [isinstance(entry, ModelReplied) for entry in journal].count(True) == 2, "its next call heeds it"
+
+
 async def test_a_person_stops_a_whole_run_and_nothing_of_it_runs_or_spends_afterwards(diggers: Crew) -> None:
     await diggers.start("0-r", "digger 0.05, digger 30, driller 0.05, wait")
     for thread in ("0-1", "0-2"):

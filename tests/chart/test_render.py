@@ -96,6 +96,18 @@ def test_each_specialist_of_the_values_is_a_service_of_its_own() -> None:
     assert played == [("shanty/lead", None), ("shanty/specialist", "greeter"), ("shanty/specialist", "counter")]
 
 
+def test_a_tool_gateway_is_there_where_it_is_asked_for_and_alone_has_what_is_given_to_it() -> None:
+    team = value_set("team")
+    objects = objects_of(merged(team, {"toolgateway": {"enabled": True, "env": [{"name": "KEY", "value": "k"}]}}))
+    pods = {name: containers(pod)[0] for name, pod in pod_specs(objects) if name.startswith("Deployment")}
+    (gateway,) = [name for name in pods if name.endswith("toolgateway")]
+
+    assert pods[gateway]["image"].rpartition(":")[0] == "shanty/toolgateway"
+    assert [name for name, container in pods.items() if "KEY" in environment(container)] == [gateway]
+    assert not {"SHANTY_AGENT", "SHANTY_MODEL", "ANTHROPIC_API_KEY"} & set(environment(pods[gateway]))
+    assert not [name for name in names(objects_of(team), "Deployment") if "toolgateway" in name]
+
+
 def test_what_is_deployed_has_the_name_of_its_folder() -> None:
     services = {path.parent.name for path in ROOT.glob("services/*/pyproject.toml")}
     for each in objects_of(value_set("minimal")):
@@ -139,7 +151,7 @@ def test_kubernetes_waits_longer_than_a_service_drains(path: Path) -> None:
 
 def test_a_budget_for_disruptions_is_there_for_more_than_one_replica() -> None:
     assert names(objects_of(value_set("minimal")), "PodDisruptionBudget") == ["demo-shanty-lead"]
-    assert names(objects_of(value_set("everything")), "PodDisruptionBudget") == ["crew-logs"]
+    assert names(objects_of(value_set("everything")), "PodDisruptionBudget") == ["crew-logs", "crew-toolgateway"]
     assert names(objects_of(value_set("hpa")), "PodDisruptionBudget") == ["demo-shanty-lead", "demo-shanty-logs"]
 
 
@@ -182,10 +194,11 @@ def test_a_team_that_is_in_the_image_is_not_mounted() -> None:
         {"nats": {"lanes": ["0", "1"]}},
         {"nats": {"url": "nats://elsewhere:4222"}},
         {"initBus": {"streamReplicas": 3}},
+        {"initBus": {"startsOn": "incident=alerts.>,orders.failed"}},
         {"image": {"tag": "2.0.0"}},
         {"leaseS": 30},
     ],
-    ids=["specialists", "lanes", "url", "replicas", "image", "lease"],
+    ids=["specialists", "lanes", "url", "replicas", "subjects", "image", "lease"],
 )
 def test_another_bus_has_another_job(change: dict[str, Any]) -> None:
     values = value_set("minimal")
@@ -369,7 +382,7 @@ def app_version() -> str:
 
 def agent_container(deployment: Manifest) -> Manifest:
     found = containers(deployment["spec"]["template"]["spec"])[0]
-    assert found["name"] in ("lead", "specialist")
+    assert found["name"] in ("lead", "specialist", "toolgateway")
     return found
 
 

@@ -156,7 +156,9 @@ def test_the_manual_has_every_value_there_is() -> None:
     missing = [
         path
         for path in leaves(sections, SCHEMA["$defs"], "")
-        if not path.startswith(("global", "lead.", "specialists", "image.", "initBus.image.", "test.image."))
+        if not path.startswith(
+            ("global", "lead.", "toolgateway.", "specialists", "image.", "initBus.image.", "test.image.")
+        )
         and not has(DEFAULTS, path)
         and ".image." not in path
         and not path.endswith(".claims")

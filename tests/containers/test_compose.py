@@ -30,7 +30,18 @@ pytestmark = [
 PACE_S = "1.5"
 """How long a rehearsed turn takes: long enough to do something to whoever takes it."""
 
-CHECKS = ["nats-server here", "nats", "server version", "jetstream", "durable acks", "layout", "roster", "clocks"]
+CHECKS = [
+    "nats-server here",
+    "nats",
+    "server version",
+    "server health",
+    "jetstream",
+    "durable acks",
+    "space",
+    "layout",
+    "roster",
+    "clocks",
+]
 """What `shanty doctor` looks at."""
 
 

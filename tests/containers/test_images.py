@@ -117,6 +117,7 @@ class Containers(Crew):
             SHANTY_AGENT=agent,
             SHANTY_MODEL="rehearsal",
             SHANTY_LEASE_S=str(LEASE_S),
+            SHANTY_TOOL_GATEWAY="off",  # its one irreversible tool can be looked up
             LEDGER_FILE="/ledger/ledger.txt",
             MODEL_CALLS_FILE="/ledger/model-calls.txt",
             **environment,

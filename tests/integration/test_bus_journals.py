@@ -7,8 +7,9 @@ import asyncio
 import msgspec
 import pytest
 
-from shanty_protocol import EntryAddress, ModelReplied, ProtocolError
-from shanty_runtime.bus import Bus, EmbeddedServer, JournalPart, create_layout
+from shanty_protocol import EntryAddress, ModelReplied, ProtocolError, chain
+from shanty_protocol.headers import CHAIN
+from shanty_runtime.bus import Bus, EmbeddedServer, JournalPart, Stored, create_layout
 from shanty_runtime.bus.jetstream import publish
 from shanty_runtime.errors import PayloadTooLarge
 from shanty_runtime.testing import AGENTS, EmbeddedCluster, bus_settings, nats_bus
@@ -38,11 +39,10 @@ async def test_the_same_append_twice_leaves_one_entry_and_both_are_ours(bus: Bus
     again = await bus.journals.append(place(0), said("a"))
     assert first.ours and again.ours
     assert first.stored == again.stored
-    assert first.stored.headers == {
-        "Shanty-Kind": "model.replied",
-        "Shanty-Version": "1",
-        "traceparent": "00-1",
-    }
+    headers = dict(first.stored.headers)
+    assert chain.flaw_of(place(0).subject, headers, first.stored.data) is None
+    assert headers.pop(CHAIN).startswith(chain.NOTHING_BEFORE)
+    assert headers == {"Shanty-Kind": "model.replied", "Shanty-Version": "1", "traceparent": "00-1"}
 
 
 async def test_an_entry_for_another_recipient_does_not_get_a_place_that_is_taken(bus: Bus) -> None:
@@ -182,3 +182,18 @@ async def test_appends_go_on_while_the_leader_of_three_nodes_is_killed(cluster: 
         while len(part.entries) < 150:  # a replica may lag
             part = await bus.journals.read(RUN, "0", "lead")
         assert [stored.entry for stored in part.entries] == [said(str(n)) for n in range(150)]
+
+
+async def test_an_entry_that_another_one_names_is_found_although_a_replica_lags(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(bus, 0, 1)
+    get, asked = bus.journals.get, []
+
+    async def lagging(subject: str) -> Stored | None:
+        asked.append(subject)
+        return None if len(asked) <= 3 else await get(subject)
+
+    monkeypatch.setattr(bus.journals, "get", lagging)
+    named = [place(0).subject, place(1).subject]
+    assert sorted(await bus.journals.get_named(named)) == named

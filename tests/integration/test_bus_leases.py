@@ -6,11 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from shanty_runtime.bus import Bus, Busy, EmbeddedServer, Lease
+from shanty_runtime.bus.connection import Incoming
 from shanty_runtime.bus.jetstream import manage
+from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.testing import SHORT_LEASE_S, bus_settings, until
 
 KEY = "alpha.0-run.0-1"
@@ -160,3 +163,22 @@ async def test_what_others_read_of_a_lease_names_its_holder(bus: Bus) -> None:
     await take(bus)
     found = await bus.connection.request(f"$JS.API.DIRECT.GET.KV_SHANTY_LEASE.$KV.SHANTY_LEASE.{KEY}")
     assert json.loads(found.data)["holder"] == "me"
+
+
+async def test_whoever_takes_a_lease_that_ran_out_is_told_so_although_the_first_ack_was_lost(
+    bus: Bus, other: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (await take(other, "you")).abandon()
+    request = bus.connection.request
+    lost: list[str] = []
+
+    async def deaf(subject: str, *args: Any, **named: Any) -> Incoming:
+        answer = await request(subject, *args, **named)
+        if subject.startswith("$KV.") and b'"error"' not in answer.data and not lost:
+            lost.append(subject)
+            raise BusUnavailable("the ack was lost")
+        return answer
+
+    monkeypatch.setattr(bus.connection, "request", deaf)
+    lease = await take_once_it_is_free(bus, "me")
+    assert lost and lease.abandoned

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,34 @@ async def test_the_system_account_may_look_and_others_learn_that_they_may_not() 
             unreachable = await durability(bus, "http://127.0.0.1:1")
             assert unreachable.verified is None
             assert "127.0.0.1:1" in unreachable.reason
+
+
+async def test_of_three_servers_two_that_answer_will_do_and_the_third_is_named(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(EmbeddedServer(store_dir=tmp_path / name)) for name in "abc"]
+        monitors = [server.monitor_url for server in servers]
+        bus = await stack.enter_async_context(Bus(bus_settings(servers[0])))
+        await servers[2].stop()
+        two = await durability(bus, ",".join(monitors))
+        assert two.verified is True
+        assert two.reason.startswith(f"2 of 3 servers flush before they ack; {monitors[2]} cannot be read")
+        await servers[1].stop()
+        one = await durability(bus, ", ".join(monitors))
+        assert one.verified is None
+        assert monitors[1] in one.reason and monitors[2] in one.reason
+
+
+async def test_of_three_servers_one_that_acks_first_is_one_too_many(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        intervals = {"a": "always", "b": "2m", "c": "always"}
+        servers = [
+            await stack.enter_async_context(EmbeddedServer(store_dir=tmp_path / name, name=name, sync_interval=each))
+            for name, each in intervals.items()
+        ]
+        bus = await stack.enter_async_context(Bus(bus_settings(servers[0])))
+        await servers[2].stop()
+        found = await durability(bus, ",".join(server.monitor_url for server in servers))
+        assert (found.verified, found.reason.split(" ")[0]) == (False, "b")
 
 
 async def test_an_old_server_is_not_durable(

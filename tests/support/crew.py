@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from shanty_protocol import Brief, DelegationSent, Entry, EntryAddress, Outcome, ThreadReplied
-from shanty_protocol.ids import OPERATORS
+from shanty_protocol.ids import OPERATORS, TOOL_GATEWAY
 from shanty_protocol.zones import INSTALLER, Access, zones_of
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Stored, create_layout
 from shanty_runtime.team import Team, load_team
@@ -23,6 +23,7 @@ from support.zones import Logins
 
 TEAMS = Path(__file__).parent.parent / "teams"
 LEASE_S = 1
+MODULES = {TOOL_GATEWAY: "shanty_toolgateway"}
 
 
 class Replica:
@@ -68,13 +69,17 @@ class Crew:
         self.logins = logins
         self.environment = environment
         self.replicas: list[Replica] = []
+        self.fences = False
+        """Whether irreversible calls are made by a tool gateway, or by the agents themselves."""
         self._added: Counter[str] = Counter()
 
     def add(self, agent: str, **environment: str) -> Replica:
         """One more replica of an agent."""
         self._added[agent] += 1
         name = f"{agent}-{self._added[agent]}"
-        module = "shanty_lead" if agent == self.team.lead.name else "shanty_specialist"
+        module = MODULES.get(agent, "shanty_specialist")
+        if agent == self.team.lead.name:
+            module = "shanty_lead"
         settings = {
             "SHANTY_NATS_URL": self.server.url,
             "SHANTY_TEAM": str(self.team.folder),
@@ -83,6 +88,7 @@ class Crew:
             "SHANTY_REPLICA": name,
             "SHANTY_LEASE_S": str(LEASE_S),
             "SHANTY_HTTP_PORT": "0",
+            "SHANTY_TOOL_GATEWAY": "on" if self.fences else "off",
         }
         replica = Replica(
             name,
@@ -97,7 +103,7 @@ class Crew:
     def _login_of(self, agent: str) -> dict[str, str]:
         if self.logins is None:
             return {}
-        zone = "control" if agent == self.team.lead.name else "agent"
+        zone = "control" if agent in (self.team.lead.name, TOOL_GATEWAY) else "agent"
         return {"SHANTY_NATS_NKEY_SEED": str(self.logins.seed_file(agent)), "SHANTY_NATS_ZONE": zone}
 
     async def ready(self) -> None:
@@ -158,6 +164,7 @@ async def crew(
 ) -> AsyncIterator[Crew]:
     """A running team: `agents` says how many replicas of each.
 
+    Replicas of `toolgateway` are tool gateways; without any, agents make irreversible calls themselves.
     With `zones` each agent logs into a zone of its own, and the test itself into that of the operators.
     """
     loaded = load_team(TEAMS / team)
@@ -166,10 +173,11 @@ async def crew(
         names = [agent.name for agent in loaded.agents]
         anybody = Bus(BusSettings(url=server.url, name="test", lease_s=LEASE_S))
         async with logins.bus(server.url, INSTALLER) if logins else anybody as installer:
-            await create_layout(installer, agents=names, ack_wait_s=ack_wait_s)
+            await create_layout(installer, agents=names, mapped=loaded.mapped, ack_wait_s=ack_wait_s)
         async with logins.bus(server.url, OPERATORS, lease_s=LEASE_S) if logins else anybody as bus:
             running = Crew(loaded, server, bus, folder, dict(environment or {}), logins)
             try:
+                running.fences = TOOL_GATEWAY in agents
                 for agent, replicas in agents.items():
                     for _ in range(replicas):
                         running.add(agent)
@@ -184,7 +192,8 @@ def _logins_of(team: Team, folder: Path) -> Logins:
     specialists = {
         agent.name: Access(memory=agent.memory, leads=team.leads_of(agent.name)) for agent in team.specialists
     }
-    return Logins(zones_of(team.name, team.lead.name, specialists), folder)
+    starts_on = team.mapped.get(team.name, ())
+    return Logins(zones_of(team.name, team.lead.name, specialists, starts_on=starts_on, fenced=team.fenced), folder)
 
 
 async def until(check: Callable[[], Awaitable[bool]], within_s: float, what: str) -> None:

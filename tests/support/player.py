@@ -23,9 +23,10 @@ from shanty_protocol import (
 )
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent import Contract, Profile
-from shanty_runtime.thread.decide import Draft, Received, RunCalls, Stamp, Step, Write, decide
+from shanty_runtime.thread.approvals import entries_for
+from shanty_runtime.thread.decide import AskPeople, Draft, Received, RunCalls, Stamp, Step, Write, decide
 from shanty_runtime.thread.fold import fold
-from shanty_runtime.thread.plan import refusals
+from shanty_runtime.thread.plan import held_back, refusals
 from shanty_runtime.thread.state import State
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import ToolContext, tool
@@ -73,7 +74,7 @@ SPECIALIST = Profile(
 class Use(Protocol):
     """Makes a tool_use block."""
 
-    def __call__(self, identity: str, name: str, **arguments: Any) -> dict[str, Any]: ...
+    def __call__(self, identity: str, name: str, /, **arguments: Any) -> dict[str, Any]: ...
 
 
 class Player:
@@ -84,6 +85,8 @@ class Player:
         self.journal: list[tuple[EntryAddress, Entry]] = []
         self.mail: dict[str, Received] = {}
         self.now_ms = 1_000
+        self.standing: dict[str, str] = {}
+        """Subjects of what people have allowed for the run, by name."""
         self.sent: dict[tuple[str, str], tuple[int, str]] = {}
 
     @property
@@ -129,12 +132,18 @@ class Player:
 
     def go_on(self) -> Step:
         """Write whatever has to be written, and return the first step that needs somebody else."""
-        while isinstance(step := self.step(), Write):
-            self.write(*step.drafts)
+        while isinstance(step := self.step(), (Write, AskPeople)):
+            self.write(*(step.drafts if isinstance(step, Write) else self.asked(step)))
         return step
+
+    def asked(self, step: AskPeople) -> list[Draft]:
+        """What is written about calls that people decide on, with what they have allowed for the run."""
+        entries = entries_for(self.state, step.calls, self.standing, at_ms=self.now_ms, by="worker-1", fence=7)
+        return [Draft(to, entry) for to, entry in entries]
 
     def model(self, *blocks: dict[str, Any], shown: int | None = None) -> None:
         """`shown`: the place up to which the journal had been shown, where something came in during the call."""
+        refused = refusals(self.state, blocks)
         entry = ModelReplied(
             at_ms=self.now_ms,
             by="worker-1",
@@ -142,7 +151,8 @@ class Player:
             blocks=blocks,
             stop_reason="tool_use",
             model="test",
-            refused=refusals(self.state, blocks),
+            refused=refused,
+            to_approve=held_back(self.state, blocks, refused),
             shown=shown,
         )
         self.write(Draft(LOG, entry))

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 from shanty_cli.accounts_conf import render
-from shanty_protocol.ids import OPERATORS
+from shanty_protocol.ids import OPERATORS, TOOL_GATEWAY
 from shanty_protocol.zones import ADMIN, CONSOLE, GATEWAY, INSTALLER, Zones, inbox_of
 from shanty_runtime.bus import Bus, BusSettings
 from shanty_runtime.bus.nkeys import Key
 
 WITNESS = "witness"
 """A user of the control account who may do everything. No configuration of ours has one; tests see by it."""
-NOT_CONFINED = (INSTALLER, OPERATORS, GATEWAY, CONSOLE, WITNESS)
+NOT_CONFINED = (INSTALLER, OPERATORS, GATEWAY, TOOL_GATEWAY, CONSOLE, WITNESS)
 
 
 class Logins:

@@ -152,7 +152,10 @@ spec:
 {{- $root := .root -}}
 {{- $own := .own -}}
 {{- $nats := include "shanty.natsEnv" (dict "root" $root "principal" .agent) -}}
-{{- $model := include "shanty.modelEnv" (dict "root" $root "model" (default $root.Values.model $own.model)) -}}
+{{- $model := "[]" -}}
+{{- if ne .component "toolgateway" -}}
+{{- $model = include "shanty.modelEnv" (dict "root" $root "model" (default $root.Values.model $own.model)) -}}
+{{- end -}}
 {{- $tracing := include "shanty.tracingEnv" (dict "root" $root) -}}
 {{- $service := include "shanty.serviceEnv" . -}}
 {{- include "shanty.env" (list $nats $service $model $tracing ($root.Values.extraEnv | toYaml) ($own.env | toYaml)) -}}

@@ -1,6 +1,6 @@
 {{/*
 Who is to be deployed, as a JSON list of {component, agent, own}: `own` holds the values of specialistDefaults with what
-the lead or the specialist says laid over them.
+the lead, the specialist or the tool gateway says laid over them.
 */}}
 {{- define "shanty.agents" -}}
 {{- $agents := list -}}
@@ -13,6 +13,12 @@ the lead or the specialist says laid over them.
 {{- range .Values.specialists -}}
 {{- $own := mergeOverwrite (deepCopy $.Values.specialistDefaults) (deepCopy .) -}}
 {{- $agents = append $agents (dict "component" "specialist" "agent" .name "own" $own) -}}
+{{- end -}}
+{{- if .Values.toolgateway.enabled -}}
+{{- $usual := omit (deepCopy .Values.specialistDefaults) "image" "replicas" "lanes" -}}
+{{- $_ := set $usual.autoscaling "kind" "none" -}}
+{{- $own := mergeOverwrite $usual (deepCopy .Values.toolgateway) -}}
+{{- $agents = append $agents (dict "component" "toolgateway" "agent" "toolgateway" "own" $own) -}}
 {{- end -}}
 {{- $agents | toJson -}}
 {{- end -}}
@@ -28,7 +34,7 @@ the lead or the specialist says laid over them.
 {{- if hasKey $seen $agent.agent -}}
 {{- fail (printf "specialists: the name %q is taken already, by %s; every agent needs a name of its own" $agent.agent (get $seen $agent.agent)) -}}
 {{- end -}}
-{{- $_ := set $seen $agent.agent (ternary "the lead (lead.agent)" "another specialist" (eq $agent.component "lead")) -}}
+{{- $_ := set $seen $agent.agent (get (dict "lead" "the lead (lead.agent)" "specialist" "another specialist" "toolgateway" "the tool gateway") $agent.component) -}}
 {{- range $lane := $agent.own.lanes -}}
 {{- if not (has $lane $.Values.nats.lanes) -}}
 {{- fail (printf "agent %s: lanes has %q, which nats.lanes does not have (%s)" $agent.agent $lane (join ", " $.Values.nats.lanes)) -}}

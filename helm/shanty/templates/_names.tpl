@@ -1,4 +1,4 @@
-{{/* Names and labels. `scope` is a dict: root, component (lead, specialist, init-bus, test) and, for agents, agent. */}}
+{{/* Names and labels. `scope` is a dict: root, component (lead, specialist, toolgateway, init-bus, test) and, for agents, agent. */}}
 
 {{- define "shanty.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -32,7 +32,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* The image of a service. In: root, service (lead, specialist or cli) and image, which overrides parts of it. */}}
+{{/* The image of a service. In: root, service (lead, specialist, toolgateway or cli) and image, which overrides parts of it. */}}
 {{- define "shanty.image" -}}
 {{- $common := .root.Values.image -}}
 {{- $own := default dict .image -}}

@@ -45,6 +45,11 @@ app.command(inbox)
 app.command(files)
 app.command("shanty_cli.memory:memory", name="memory", help="Look at documents that outlive runs, and mend them.")
 app.command("shanty_cli.dead:dead", name="dead", help="Look at dead letters; retry or drop them.")
+app.command("shanty_cli.verify:verify", name="verify", help="Audit a run from its journals alone.")
+runs.command("shanty_cli.archive:archive", name="archive", help="Write runs to files, and take them off the bus.")
+app.command(
+    "shanty_cli.triggers:triggers", name="triggers", help="What starts runs of a team by itself: look at it, try it."
+)
 
 
 @app.command
@@ -112,6 +117,7 @@ async def run(
     key: Annotated[str, Parameter(name=["--key", "--run-id"])] = "",
     label: str = "",
     budget: str = "",
+    rubric: Path | None = None,
     timeout: float | None = None,
     pace: float | None = None,
     options: Options = Options(),
@@ -140,6 +146,9 @@ async def run(
         What the run may spend, such as usd=5,tokens=2M: any of tokens, usd, model_calls, tool_calls, threads and
         seconds. What it does not name is limited as team.yaml says. A run that has spent it rests until people
         grant it more.
+    rubric
+        Markdown file with a heading `## name` for each criterion the deliverable is judged by, in place of those in
+        team.yaml.
     timeout
         Seconds after which to stop watching.
     pace
@@ -147,7 +156,7 @@ async def run(
     """
     from shanty_cli.dev_bus import Home
     from shanty_cli.interrupts import until_interrupted
-    from shanty_cli.run import Order, goal_of, run
+    from shanty_cli.run import Order, goal_of, rubric_of, run
     from shanty_cli.start import ids_from, input_files, new_ids
     from shanty_runtime.team import load_team
 
@@ -161,6 +170,7 @@ async def run(
         record=record,
         label=label,
         budget=_budget(budget),
+        rubric=rubric_of(loaded, rubric),
         detach=detach,
         timeout_s=timeout,
         pace_s=pace,
@@ -205,8 +215,11 @@ async def init_bus(
     *,
     team: Path | None = None,
     agents: str = "",
+    starts_on: str = "",
     lanes: str = "0",
     replicas: int | None = None,
+    max_bytes: str = "",
+    keep_days: int | None = None,
     options: Options = Options(),
 ) -> int:
     """Create what the bus needs, or bring it up to date. Doing it again changes nothing.
@@ -214,18 +227,35 @@ async def init_bus(
     Parameters
     ----------
     team
-        The team's folder: its agents get their queues.
+        The team's folder: its agents get their queues, and the subjects its triggers name a stream.
     agents
         Names of agents instead, separated by commas.
+    starts_on
+        Those subjects instead, after the team's name, such as incident=alerts.>,orders.failed.
     lanes
         Numbers of the lanes, separated by commas.
     replicas
         Copies of every stream: 1 for one server, 3 for a cluster. Left out: 1, or what there is.
+    max_bytes
+        Most that each stream may hold, such as 8G. A full one refuses writes, and work waits for room. Left out: 4G,
+        or what there is.
+    keep_days
+        Days after which what belongs to runs is dropped, of open runs too. Left out: 90, or what there is.
     """
     from shanty_cli.init_bus import init_bus
 
     found = _bus(options, "name a bus to set up with --nats-url")
-    return await init_bus(found, team, _split(agents), _split(lanes), replicas, options.out())
+    return await init_bus(
+        found,
+        team,
+        _split(agents),
+        starts_on,
+        _split(lanes),
+        replicas,
+        options.out(),
+        max_bytes=max_bytes,
+        keep_days=keep_days,
+    )
 
 
 @app.command(name="team-values")
@@ -291,6 +321,40 @@ def bus_auth(
         expires_in=expires_in,
     )
     return bus_auth(order, options.out())
+
+
+@app.command
+async def chaos(
+    *,
+    seed: int = 1,
+    kills: int = 20,
+    nodes: Literal[1, 3] = 1,
+    lease: int = 2,
+    keep: Path | None = None,
+    options: Options = Options(),
+) -> int:
+    """Kill, pause and cut off a working team's processes, and audit what became of its runs.
+
+    Needs no key, no Docker and no server. Exit code 1 where anything was lost, repeated or left unanswered.
+
+    Parameters
+    ----------
+    seed
+        What happens to whom follows from it.
+    kills
+        How often a process is killed with SIGKILL; pauses and partitions come besides.
+    nodes
+        Servers the bus consists of.
+    lease
+        Seconds a thread stays with a worker that has gone silent.
+    keep
+        Folder that gets the stores, the ledgers and the logs.
+    """
+    from shanty_cli.chaos.command import Weather, chaos
+    from shanty_cli.interrupts import until_interrupted
+
+    weather = Weather(seed=seed, kills=kills, nodes=nodes, lease_s=lease)
+    return await until_interrupted(chaos(weather, keep, options.out()))
 
 
 @app.command
@@ -372,18 +436,21 @@ async def runs_show(run: str, /, *, options: Options = Options()) -> int:
     Parameters
     ----------
     run
-        The run's id.
+        The run's id, or an archive of a run.
     """
     from shanty_cli.dev_bus import Home, readable_bus
-    from shanty_cli.lookup import known_run, view_of
+    from shanty_cli.lookup import archive_named, archived_view, known_run, view_of
     from shanty_cli.report import ending, report
     from shanty_cli.tree import drawn
     from shanty_cli.watch import now_ms
     from shanty_runtime.config import read_settings
 
     out = options.out()
-    async with readable_bus(options.nats_url, Home()) as bus:
-        view = await view_of(bus, await known_run(bus, run, read_settings().lanes))
+    if (file := archive_named(run)) is not None:
+        view = archived_view(file)
+    else:
+        async with readable_bus(options.nats_url, Home()) as bus:
+            view = await view_of(bus, await known_run(bus, run, read_settings().lanes))
     if out.json:
         out.data(report(view))
         return 0
@@ -400,19 +467,22 @@ async def runs_journal(run: str, /, *, thread: str = "", options: Options = Opti
     Parameters
     ----------
     run
-        The run's id.
+        The run's id, or an archive of a run.
     thread
         Only this thread, such as 0-2.
     """
     from shanty_cli.dev_bus import Home, readable_bus
-    from shanty_cli.lookup import entries_of, known_run, raw
+    from shanty_cli.lookup import archive_named, archived_entries, entries_of, known_run, raw
     from shanty_cli.tables import journal_line
     from shanty_runtime.config import read_settings
 
     out = options.out()
-    async with readable_bus(options.nats_url, Home()) as bus:
-        known = await known_run(bus, run, read_settings().lanes)
-        entries = await entries_of(bus, known, thread)
+    if (file := archive_named(run)) is not None:
+        entries = list(archived_entries(file, thread))
+    else:
+        async with readable_bus(options.nats_url, Home()) as bus:
+            known = await known_run(bus, run, read_settings().lanes)
+            entries = await entries_of(bus, known, thread)
     if out.json:
         out.data([raw(stored) for stored in entries])
         return 0
@@ -428,17 +498,20 @@ async def runs_tail(run: str, /, *, timeout: float | None = None, options: Optio
     Parameters
     ----------
     run
-        The run's id.
+        The run's id, or an archive of a run.
     timeout
         Seconds after which to stop watching.
     """
+    from shanty_cli.archive import replay
     from shanty_cli.dev_bus import Found, Home, readable_bus
     from shanty_cli.interrupts import until_interrupted
-    from shanty_cli.lookup import known_run
+    from shanty_cli.lookup import archive_named, known_run
     from shanty_cli.run import follow
     from shanty_runtime.config import read_settings
 
     out = options.out()
+    if (file := archive_named(run)) is not None:
+        return replay(file, out)
     async with readable_bus(options.nats_url, Home()) as bus:
         known = await known_run(bus, run, read_settings().lanes)
         found = Found(nats_url=bus.settings.url, monitor_url="", ours=False)
@@ -605,6 +678,7 @@ async def inbox_allow(
     /,
     *,
     for_thread: Annotated[bool, Parameter(negative="")] = False,
+    for_run: Annotated[bool, Parameter(negative="")] = False,
     edit: str = "",
     message: str = "",
     wait: float = 5.0,
@@ -619,6 +693,9 @@ async def inbox_allow(
     for_thread
         Allow every later call of the same tool in the same thread too, whatever its arguments. Other threads of the
         run go on asking.
+    for_run
+        Allow every later call of the same tool in any thread of the run too, whatever its arguments. What waits
+        already is decided by itself.
     edit
         Arguments to call it with instead, as a JSON object.
     message
@@ -629,13 +706,14 @@ async def inbox_allow(
     from shanty_cli.exits import UsageError
     from shanty_cli.inbox import arguments_from
 
-    if edit and for_thread:
-        raise UsageError("--edit is about this one call and --for-thread about later ones: give one of them")
+    if edit and (for_thread or for_run):
+        later = "--for-run" if for_run else "--for-thread"
+        raise UsageError(f"--edit is about this one call and {later} about later ones: give one of them")
     arguments = arguments_from(edit) if edit else None
     decision: Literal["allow", "allow_for_thread", "edit"] = (
-        "edit" if edit else "allow_for_thread" if for_thread else "allow"
+        "edit" if edit else "allow_for_thread" if for_thread or for_run else "allow"
     )
-    return await _decide(request, decision, message, arguments, wait, options)
+    return await _decide(request, decision, message, arguments, wait, options, for_run=for_run)
 
 
 @inbox.command(name="deny")
@@ -683,6 +761,8 @@ async def _decide(
     arguments: dict[str, Any] | None,
     wait_s: float,
     options: Options,
+    *,
+    for_run: bool = False,
 ) -> int:
     from shanty_cli.dev_bus import Home, readable_bus
     from shanty_cli.inbox import decide, show_given
@@ -691,7 +771,14 @@ async def _decide(
     out = options.out()
     async with readable_bus(options.nats_url, Home()) as bus:
         given = await decide(
-            bus, read_settings().lanes, request, decision, message=message, arguments=arguments, wait_s=wait_s
+            bus,
+            read_settings().lanes,
+            request,
+            decision,
+            message=message,
+            arguments=arguments,
+            wait_s=wait_s,
+            for_run=for_run,
         )
     return show_given(given, out)
 

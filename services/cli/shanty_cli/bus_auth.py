@@ -229,7 +229,8 @@ def _lanes(lanes: Sequence[str]) -> tuple[str, ...]:
 def _zones(team: Team, lanes: Sequence[str]) -> Zones:
     specialists = {each.name: Access(memory=each.memory, leads=team.leads_of(each.name)) for each in team.specialists}
     try:
-        return zones_of(team.name, team.lead.name, specialists, lanes)
+        starts_on = team.mapped.get(team.name, ())
+        return zones_of(team.name, team.lead.name, specialists, lanes, starts_on=starts_on, fenced=team.fenced)
     except ValueError as error:  # the protocol's own errors are ValueErrors too
         raise UsageError(str(error)) from error
 

@@ -40,7 +40,7 @@ async def dead_ls(
 
     out = options.out()
     async with readable_bus(options.nats_url, Home()) as bus:
-        found = await letters(bus, read_settings().lanes, all_of_them=all)
+        found = await letters(bus, read_settings().lanes, all_of_them=all, limit=limit)
     listed = [each.letter for each in found[-limit:]]
     if out.json:
         out.data(listed)
@@ -150,7 +150,7 @@ def table(letters: list[Letter]) -> Table:
     for column in ("letter", "at", "run", "agent", "about", "code", "reason", "fate"):
         found.add_column(column, overflow="fold")
     for each in letters:
-        about = f"thread {each.thread}" if each.thread else each.mail
+        about = f"thread {each.thread}" if each.thread else each.mail or each.message
         fate = f"{each.fate} by {each.dealt_with_by}" if each.dealt_with_by else each.fate
         cells = (each.letter, at(each.at_ms), each.run, each.agent, about, each.code, one_line(each.reason, 80), fate)
         found.add_row(*(Text(one_line(cell)) for cell in cells))
@@ -171,6 +171,7 @@ def lines(found: Shown) -> list[str]:
         "agent": letter.agent,
         "thread": letter.thread,
         "mail": letter.mail,
+        "message": letter.message,
         "trace": letter.trace,
         "code": letter.code,
         "reason": letter.reason,

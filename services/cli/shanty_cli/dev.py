@@ -71,12 +71,14 @@ async def _prepare(bus: Bus, found: Found, team: Team) -> None:
     """Make what the team needs. On somebody else's server only if it is not there: its settings are theirs."""
     agents, ack_wait_s = [agent.name for agent in team.agents], read_settings().lease_s
     if found.ours:
-        await create_layout(bus, agents=agents, max_bytes=STORE_MAX_BYTES, ack_wait_s=ack_wait_s)
+        await create_layout(bus, agents=agents, mapped=team.mapped, max_bytes=STORE_MAX_BYTES, ack_wait_s=ack_wait_s)
         return
     try:
-        await check_layout(bus, read_settings().lanes, agents)
+        await check_layout(bus, read_settings().lanes, agents, team.mapped)
     except LayoutDrift:
-        await create_layout(bus, lanes=read_settings().lanes, agents=agents, ack_wait_s=ack_wait_s)
+        await create_layout(
+            bus, lanes=read_settings().lanes, agents=agents, mapped=team.mapped, ack_wait_s=ack_wait_s
+        )
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ import msgspec
 from shanty_cli.exits import NotRunning
 from shanty_protocol import AgentCard
 from shanty_protocol.ids import OPERATORS
-from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, login_of
+from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Stored, login_of
 from shanty_runtime.config import Settings, read_settings
 
 STORE_MAX_BYTES = 2 * 2**30
@@ -205,6 +205,17 @@ async def answering(what: str) -> AsyncIterator[None]:
             f"{what} could not be read within {ANSWER_DEADLINE_S:g} s: see `shanty doctor`; `shanty init-bus` makes "
             "what is missing"
         ) from None
+
+
+async def answered(stored: AsyncIterator[Stored], what: str) -> AsyncIterator[Stored]:
+    """Entries that are read one after the other, however many there are: the bus has to answer for each in time."""
+    while True:
+        async with answering(what):
+            try:
+                one = await anext(stored)
+            except StopAsyncIteration:
+                return
+        yield one
 
 
 async def cards_of(bus: Bus) -> tuple[AgentCard, ...]:

@@ -7,13 +7,15 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
+from shanty_cli.ageing import ages
 from shanty_cli.dev_bus import Found, bus_settings, cards_of
 from shanty_cli.roster import by_agent
+from shanty_cli.sickness import Check, copies, server_health, slow_consumers, space, streams_of, waiting_work
 from shanty_cli.text import plural
+from shanty_protocol.ids import TOOL_GATEWAY
 from shanty_runtime.bus import Bus, check_layout, durability
 from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.bus.server import server_binary
@@ -24,15 +26,6 @@ LEAST_VERSION = (2, 15, 1)
 MOST_SKEW_S = 1.0
 """Clocks further apart than this make deadlines and elapsed times wrong that people look at."""
 MONITOR_TIMEOUT_S = 2.0
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
-
-    name: str
-    state: Literal["ok", "bad", "unknown"]
-    found: str
-    mend: str = ""
 
 
 async def examine(found: Found | None, team: Team | None, lanes: tuple[str, ...]) -> AsyncIterator[Check]:
@@ -71,15 +64,26 @@ def _way_in(error: BusError | ConfigError) -> str:
 
 async def _examine_bus(bus: Bus, found: Found, team: Team | None, lanes: tuple[str, ...]) -> AsyncIterator[Check]:
     yield _version(bus.connection.server_version)
+    yield await server_health(found.monitor_url)
+    async for check in slow_consumers(found.monitor_url):
+        yield check
     jetstream = await _jetstream(bus)
     yield jetstream
     if jetstream.state == "bad":
         return
     yield await _durable(bus, found)
+    streams = await streams_of(bus, lanes)
+    yield await space(bus, found.monitor_url, streams)
+    if (found_of_copies := copies(streams)) is not None:
+        yield found_of_copies
+    if (found_of_ages := await ages(bus, lanes, streams)) is not None:
+        yield found_of_ages
     layout = await _layout(bus, team, lanes)
     yield layout
     if layout.state != "bad":
         yield await _roster(bus, team)
+        if (waiting := waiting_work(await cards_of(bus))) is not None:
+            yield waiting
     yield await _clocks(found)
 
 
@@ -132,7 +136,7 @@ async def _durable(bus: Bus, found: Found) -> Check:
 async def _layout(bus: Bus, team: Team | None, lanes: tuple[str, ...]) -> Check:
     agents = [] if team is None else [agent.name for agent in team.agents]
     try:
-        await check_layout(bus, lanes, agents)
+        await check_layout(bus, lanes, agents, {} if team is None else team.mapped)
     except LayoutDrift as error:
         given = f" --team {team.folder}" if team is not None else ""
         return Check(name="layout", state="bad", found=str(error), mend=f"shanty init-bus{given}")
@@ -145,11 +149,10 @@ async def _layout(bus: Bus, team: Team | None, lanes: tuple[str, ...]) -> Check:
 async def _roster(bus: Bus, team: Team | None) -> Check:
     lines = by_agent(await cards_of(bus))
     up = ", ".join(f"{line.agent} ({plural(len(line.replicas), 'replica')})" for line in lines) or "nobody"
-    missing = (
-        []
-        if team is None
-        else [agent.name for agent in team.agents if agent.name not in {each.agent for each in lines}]
-    )
+    needed = [] if team is None else [agent.name for agent in team.agents]
+    if team is not None and team.fenced:
+        needed.append(TOOL_GATEWAY)
+    missing = [name for name in needed if name not in {each.agent for each in lines}]
     if missing:
         return Check(
             name="roster",

@@ -19,6 +19,8 @@ class FanOutView(msgspec.Struct, kw_only=True):
     """The thread each item was given to last."""
     item_of: dict[str, int] = {}
     """By thread."""
+    beside: dict[str, str] = {}
+    """Threads that have the item of another one as well, and that other one."""
     replies: dict[int, Status] = {}
     """Of those threads."""
 
@@ -43,8 +45,11 @@ def begun(entry: FanOutStarted) -> FanOutView:
 
 
 def delegated(fan: FanOutView, entry: DelegationSent) -> None:
-    """An item was given to a thread. A second one replaces what was known of it."""
+    """An item was given to a thread. Another try replaces what was known of it; a hedge stands beside it."""
     assert entry.item is not None, "a delegation of a fan-out names its item"
+    if entry.hedges:
+        fan.beside[entry.to_thread], fan.item_of[entry.to_thread] = entry.hedges, entry.item
+        return
     fan.newest[entry.item], fan.item_of[entry.to_thread] = entry.to_thread, entry.item
     fan.replies.pop(entry.item, None)
 
@@ -52,7 +57,7 @@ def delegated(fan: FanOutView, entry: DelegationSent) -> None:
 def replied(fan: FanOutView, thread: str, status: Status) -> bool:
     """A thread has replied. Whether that is worth telling a person who watches."""
     item = fan.item_of[thread]
-    if fan.newest[item] != thread:
+    if fan.newest[item] != fan.beside.get(thread, thread) or item in fan.replies:
         return False
     before = fan.done
     fan.replies[item] = status

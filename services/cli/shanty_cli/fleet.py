@@ -24,6 +24,7 @@ from shanty_cli.dev_bus import cards_of
 from shanty_cli.exits import NotRunning
 from shanty_cli.text import clean
 from shanty_protocol import AgentCard
+from shanty_protocol.ids import TOOL_GATEWAY
 from shanty_runtime.bus import Bus
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.team import Team
@@ -44,7 +45,7 @@ Say = Callable[[str], None]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One process: which agent it plays, and its name among those that play the same."""
+    """One process: which agent it plays, or that it is a tool gateway, and its name among those that do the same."""
 
     agent: str
     module: str
@@ -52,17 +53,19 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def members_of(team: Team, scale: Mapping[str, int]) -> tuple[Member, ...]:
-    """One process for each agent, or as many as `scale` says. Raises ConfigError for an agent the team has not."""
-    for name in scale:
+    """One process for each agent, or as many as `scale` says, and a tool gateway where the team needs one.
+
+    Raises ConfigError for an agent the team has not.
+    """
+    modules = {agent.name: "shanty_lead" if agent.role == "lead" else "shanty_specialist" for agent in team.agents}
+    if team.fenced:
+        modules[TOOL_GATEWAY] = "shanty_toolgateway"
+    for name in scale.keys() - modules.keys():
         team.agent(name)
     return tuple(
-        Member(
-            agent=agent.name,
-            module="shanty_lead" if agent.role == "lead" else "shanty_specialist",
-            replica=f"{agent.name}-{number}",
-        )
-        for agent in team.agents
-        for number in range(1, scale.get(agent.name, 1) + 1)
+        Member(agent=name, module=module, replica=f"{name}-{number}")
+        for name, module in modules.items()
+        for number in range(1, scale.get(name, 1) + 1)
     )
 
 

@@ -18,15 +18,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shanty_cli.dev_bus import answering
+from shanty_cli.dev_bus import answered
 from shanty_cli.exits import DONE, FAILED, UsageError
 from shanty_cli.lookup import view_of
 from shanty_cli.output import Output
+from shanty_cli.spending import how_to_raise
 from shanty_cli.text import at, clean, duration, one_line
-from shanty_cli.waiting import Waiting, waiting_of
+from shanty_cli.view import RunView
+from shanty_cli.waiting import Waiting, budget_of, waiting_of
 from shanty_protocol import (
     ApprovalDecided,
     ApprovalRequested,
+    ApprovalStanding,
+    BudgetRequested,
     EntryAddress,
     MailRejected,
     ProtocolError,
@@ -35,7 +39,8 @@ from shanty_protocol import (
 )
 from shanty_protocol.codec import digest_of
 from shanty_protocol.ids import OPERATORS
-from shanty_protocol.subjects import decision_address, parse_entry
+from shanty_protocol.subjects import decision_address, parse_entry, standing_address
+from shanty_runtime.agent.permissions import permitted_as
 from shanty_runtime.bus import Bus, Stored
 
 SHORTEST_ID = 4
@@ -63,14 +68,23 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 async def open_requests(bus: Bus, lanes: tuple[str, ...]) -> list[Waiting]:
     """What waits for a person, oldest first; what is decided, expired or void is left out."""
     now_ms = _now_ms()
-    asked = [each for each in await _asked(bus, lanes) if each.expires_at_ms > now_ms]
+    asked = [each for each in await _asked(bus, lanes) if not each.expires_at_ms or each.expires_at_ms > now_ms]
+    # Each request of a run for more budget takes the place of the one before.
+    newest = {each.run: each.request for each in asked if each.kind == "budget"}
+    asked = [each for each in asked if each.kind != "budget" or each.request == newest[each.run]]
     places = {each.request: decision_address(parse_entry(each.request)).guard for each in asked}
     taken = await bus.journals.get_all(sorted(places.values()))
     views = {
         run: await view_of(bus, run)
         for run in sorted({each.run for each in asked if places[each.request] not in taken})
     }
-    return [each for each in asked if each.run in views and each.request in views[each.run].waiting]
+    return [each for each in asked if each.run in views and _waits(each, views[each.run])]
+
+
+def _waits(request: Waiting, view: RunView) -> bool:
+    if request.kind == "budget":
+        return view.spending.out_of == request.code and view.outcome is None
+    return request.request in view.waiting
 
 
 async def find(bus: Bus, lanes: tuple[str, ...], wanted: str) -> Waiting:
@@ -94,10 +108,16 @@ async def decide(
     message: str,
     arguments: dict[str, Any] | None,
     wait_s: float,
+    for_run: bool = False,
 ) -> Given:
+    """`for_run`: of `allow_for_thread`, and every later call of that tool in any thread of the run."""
     request = await find(bus, lanes, wanted)
-    if request.kind != "approval":
+    if request.kind == "question":
         raise UsageError(f"{request.id} is a question: `shanty inbox answer {request.id} TEXT` answers it")
+    if request.kind == "budget":
+        raise UsageError(
+            f"{request.id} is a run that has spent what it may: `{_how_to_raise(request)}` lets it go on"
+        )
     entry = ApprovalDecided(
         at_ms=_now_ms(),
         by="cli",
@@ -109,12 +129,17 @@ async def decide(
         message=message,
         arguments=arguments,
         arguments_digest="" if arguments is None else digest_of(arguments),
+        for_run=for_run,
     )
     return await _give(bus, request, entry, wait_s)
 
 
 async def answer(bus: Bus, lanes: tuple[str, ...], wanted: str, text: str, wait_s: float) -> Given:
     request = await find(bus, lanes, wanted)
+    if request.kind == "budget":
+        raise UsageError(
+            f"{request.id} is a run that has spent what it may: `{_how_to_raise(request)}` lets it go on"
+        )
     if request.kind != "question":
         raise UsageError(f"{request.id} asks for an approval: `shanty inbox allow` or `deny` decides on it")
     if not text.strip():
@@ -159,7 +184,7 @@ def inbox_table(requests: list[Waiting]) -> Table:
         table.add_column(column, overflow="fold")
     now_ms = _now_ms()
     for each in requests:
-        left = duration(each.expires_at_ms - now_ms)
+        left = duration(each.expires_at_ms - now_ms) if each.expires_at_ms else "never"
         table.add_row(*map(Text, (each.id, each.kind, each.run, each.thread, each.agent, left, each.text)))
     return table
 
@@ -177,10 +202,13 @@ def shown(request: Waiting, *, is_open: bool) -> RenderableType:
             Text(clean(arguments.decode())),
             Text(f"SHA-256    {one_line(request.digest)}"),
         ]
+    elif request.kind == "budget":
+        lines += [Text(f"spent      {request.text}")]
     else:
         lines += [Text(clean(request.question))]
         lines += [Text(f"  - {one_line(option)}") for option in request.options]
-    lines += [Text(f"asked      {at(request.asked_at_ms)}"), Text(f"expires    {at(request.expires_at_ms)}")]
+    lines += [Text(f"asked      {at(request.asked_at_ms)}")]
+    lines += [Text(f"expires    {at(request.expires_at_ms)}")] if request.expires_at_ms else []
     if not is_open:
         return Group(*lines, Text("It is not open any more.", style="yellow"))
     hints = {
@@ -188,10 +216,12 @@ def shown(request: Waiting, *, is_open: bool) -> RenderableType:
             f"shanty inbox allow {request.id}                this call, once, with these arguments",
             f"shanty inbox allow {request.id} --for-thread   "
             f"and every later call of {one_line(request.tool)} in thread {request.thread}, whatever its arguments",
+            f"shanty inbox allow {request.id} --for-run      and in every other thread of {request.run}",
             f"shanty inbox allow {request.id} --edit '{{…}}' with other arguments",
             f"shanty inbox deny {request.id} --message '…'",
         ),
         "question": (f"shanty inbox answer {request.id} '…'",),
+        "budget": (_how_to_raise(request),),
     }
     return Group(*lines, *(Text(hint, style="dim") for hint in hints[request.kind]))
 
@@ -200,14 +230,15 @@ async def _asked(bus: Bus, lanes: tuple[str, ...]) -> list[Waiting]:
     """Everything that people were ever asked."""
     found: list[Waiting] = []
     for lane in lanes:
-        async with answering("the inbox"):
-            async for stored in bus.journals.mail_entries(lane, OPERATORS):
-                try:
-                    entry = stored.entry
-                except ProtocolError:
-                    continue
-                if isinstance(entry, ApprovalRequested | QuestionAsked):
-                    found.append(waiting_of(stored.address, entry))
+        async for stored in answered(bus.journals.mail_entries(lane, OPERATORS), "the inbox"):
+            try:
+                entry = stored.entry
+            except ProtocolError:
+                continue
+            if isinstance(entry, ApprovalRequested | QuestionAsked):
+                found.append(waiting_of(stored.address, entry))
+            elif isinstance(entry, BudgetRequested):
+                found.append(budget_of(stored.address, entry))
     return found
 
 
@@ -222,8 +253,26 @@ async def _give(bus: Bus, request: Waiting, entry: ApprovalDecided | QuestionAns
     if standing is None:
         placed = await bus.journals.append(place, entry)
         standing, ours = placed.stored, placed.ours
+    # Whoever says it again completes it, should the first one have been cut off here.
+    await _allow_for_run(bus, request, standing)
     given = _given(request, standing, ours=ours)
     return await _until_read(bus, given, place, standing.seq, wait_s) if ours else given
+
+
+async def _allow_for_run(bus: Bus, request: Waiting, decided: Stored) -> None:
+    """Write down for every thread of the run what was decided for all of it. Once, and the same whoever does it."""
+    decision = decided.entry
+    if not isinstance(decision, ApprovalDecided) or not decision.for_run or decision.decision != "allow_for_thread":
+        return
+    name = permitted_as(request.tool, request.arguments)
+    standing = ApprovalStanding(
+        at_ms=decision.at_ms, by=decision.by, name=name, request=request.request, person=decision.person
+    )
+    await bus.journals.append(standing_address(request.run, name), standing)
+
+
+def _how_to_raise(request: Waiting) -> str:
+    return how_to_raise(request.run, request.code)
 
 
 def _given(request: Waiting, standing: Stored, *, ours: bool) -> Given:

@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from shanty_cli.dev_bus import answering
+from shanty_cli.dev_bus import answered, answering
 from shanty_cli.exits import UsageError
 from shanty_cli.text import at, one_line
 from shanty_protocol import (
@@ -30,17 +30,21 @@ from shanty_protocol import (
     MessageSent,
     ProtocolError,
     ThreadFailed,
+    TriggerFailed,
 )
 from shanty_protocol.headers import TRACEPARENT
 from shanty_protocol.ids import DEAD
 from shanty_protocol.subjects import letter_address
 from shanty_runtime.bus import Bus, Stored
+from shanty_runtime.bus.jetstream import get_batch
 from shanty_runtime.redaction import redact
 
 GO_ON = "Your work was broken off. Go on with what you were asked, from where you were."
 NOT_READ = frozenset({"invalid_message", "unknown_kind", "unsupported_version"})
 """Why a mail was rejected that another version may be able to read. For another reason it would be rejected again."""
 LAST_ENTRIES = 10
+MOST_DIGITS = 18
+"""Of a place in a stream: what the server takes for one."""
 
 Fate = Literal["open", "retried", "dropped"]
 
@@ -59,6 +63,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """The thread that was given up."""
     mail: str = ""
     """Subject of the mail that was rejected."""
+    message: str = ""
+    """The message that could start no run: `alerts.orders, 209 of SHANTY_TRIGGERS_incident`."""
     trace: str = ""
     """Id of the trace the mail came with."""
     dealt_with_by: str = ""
@@ -98,27 +104,40 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is a dead letter again."""
 
 
-async def letters(bus: Bus, lanes: Iterable[str], *, all_of_them: bool = False) -> list[Found]:
-    """Dead letters, oldest first: those nobody has dealt with, or all."""
-    stored: list[Stored] = []
+async def letters(
+    bus: Bus, lanes: Iterable[str], *, all_of_them: bool = False, limit: int | None = None
+) -> list[Found]:
+    """Dead letters, oldest first: those nobody has dealt with, or all; at most `limit` of a lane, the newest ones."""
+    found: list[Found] = []
     for lane in lanes:
-        async with answering("the dead letters"):
-            stored += [one async for one in bus.journals.mail_entries(lane, DEAD) if _is_letter(one)]
-    places = [letter_address(one.address, DEAD).guard for one in stored]
-    dealt_with = await asyncio.gather(*(bus.journals.get(place) for place in places))
-    found = [_found(one, answer) for one, answer in zip(stored, dealt_with, strict=True)]
-    return [each for each in found if all_of_them or each.letter.fate == "open"]
+        reading = answered(bus.journals.mail_entries(lane, DEAD), "the dead letters")
+        stored = [one async for one in reading if _is_letter(one)]
+        of_lane: list[Found] = []
+        for one in reversed(stored):
+            if len(of_lane) == limit:
+                break
+            looked_up = await _looked_up(bus, one)
+            if all_of_them or looked_up.letter.fate == "open":
+                of_lane.append(looked_up)
+        found += reversed(of_lane)
+    return found
 
 
 async def find(bus: Bus, lanes: Iterable[str], name: str) -> Found:
     """The letter of that name. Raises UsageError that says which there are."""
-    found = await letters(bus, lanes, all_of_them=True)
-    for each in found:
-        if each.letter.letter == name:
-            return each
-    there = ", ".join(each.letter.letter for each in found[-5:])
+    lane, _, place = name.partition(".")
+    if lane in lanes and place.isdecimal() and len(place) <= MOST_DIGITS:
+        async with answering("the dead letters"):
+            stored = await bus.journals.mail_at(lane, DEAD, int(place))
+        if stored is not None and _is_letter(stored):
+            return await _looked_up(bus, stored)
+    there = ", ".join(each.letter.letter for each in await letters(bus, lanes, all_of_them=True, limit=5))
     said = f"; the newest are {there}" if there else "; there are none"
     raise UsageError(f"there is no dead letter {one_line(name, 60)}{said}")
+
+
+async def _looked_up(bus: Bus, stored: Stored) -> Found:
+    return _found(stored, await bus.journals.get(letter_address(stored.address, DEAD).guard))
 
 
 async def shown(bus: Bus, found: Found) -> Shown:
@@ -129,7 +148,8 @@ async def shown(bus: Bus, found: Found) -> Shown:
     entries: tuple[Stored, ...] = ()
     if thread:
         entries = (await bus.journals.read(letter.run, thread, letter.agent)).entries[-LAST_ENTRIES:]
-    content = "" if mail is None else redact(mail.data.decode(errors="replace"))
+    data = await _message_of(bus, found) if mail is None else mail.data
+    content = redact(data.decode(errors="replace"))
     return Shown(letter=letter, content=content, journal=entries)
 
 
@@ -137,6 +157,11 @@ async def retry(bus: Bus, found: Found, person: str, wait_s: float) -> Retried:
     """Have a letter's mail processed again, or its thread go on. Raises UsageError where that makes no sense."""
     letter = found.letter
     _check_open(letter)
+    if letter.message:
+        raise UsageError(
+            f"{letter.message}, starts no run however often it is read: `shanty triggers fire` starts one, and "
+            f"`shanty dead drop {letter.letter}` puts it away"
+        )
     if letter.mail:
         if letter.code not in NOT_READ:
             raise UsageError(
@@ -184,14 +209,14 @@ def told(retried: Retried) -> str:
 
 def _is_letter(stored: Stored) -> bool:
     try:
-        return isinstance(stored.entry, MailRejected | ThreadFailed)
+        return isinstance(stored.entry, MailRejected | ThreadFailed | TriggerFailed)
     except ProtocolError:
         return False
 
 
 def _found(stored: Stored, dealt_with: Stored | None) -> Found:
     entry, address = stored.entry, stored.address
-    assert isinstance(entry, MailRejected | ThreadFailed)
+    assert isinstance(entry, MailRejected | ThreadFailed | TriggerFailed)
     lane = address.run.partition("-")[0]
     letter = Letter(
         letter=f"{lane}.{stored.seq}",
@@ -203,6 +228,7 @@ def _found(stored: Stored, dealt_with: Stored | None) -> Found:
         at_ms=entry.at_ms,
         thread=address.thread if isinstance(entry, ThreadFailed) else "",
         mail=entry.mail if isinstance(entry, MailRejected) else "",
+        message=f"{entry.subject}, {entry.seq} of {entry.stream}" if isinstance(entry, TriggerFailed) else "",
         trace=_trace_of(entry, stored.headers),
     )
     found = Found(letter, address)
@@ -229,10 +255,22 @@ def _check_open(letter: Letter) -> None:
         raise UsageError(f"{letter.letter} was {letter.fate} already, {by}")
 
 
-def _trace_of(entry: MailRejected | ThreadFailed, headers: dict[str, str]) -> str:
-    traceparent = entry.traceparent if isinstance(entry, MailRejected) else headers.get(TRACEPARENT, "")
+def _trace_of(entry: MailRejected | ThreadFailed | TriggerFailed, headers: dict[str, str]) -> str:
+    traceparent = headers.get(TRACEPARENT, "") if isinstance(entry, ThreadFailed) else entry.traceparent
     parts = traceparent.split("-")
     return parts[1] if len(parts) == 4 else ""
+
+
+async def _message_of(bus: Bus, found: Found) -> bytes:
+    """What a message says that could start no run, as long as it is kept."""
+    stored = await bus.journals.get(found.address.subject) if found.letter.message else None
+    if stored is None or not isinstance(stored.entry, TriggerFailed):
+        return b""
+    async with answering("the message"):
+        batch, _ = await get_batch(
+            bus.connection, stored.entry.stream, ">", from_seq=stored.entry.seq, max_messages=1
+        )
+    return next((message.data for message in batch if message.seq == stored.entry.seq), b"")
 
 
 def _thread_meant(mail: Stored | None) -> str:

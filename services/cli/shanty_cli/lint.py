@@ -8,6 +8,7 @@ from pathlib import Path
 from shanty_cli.exits import DONE, USAGE, NotRunning, UsageError
 from shanty_cli.output import Output
 from shanty_cli.text import clean, plural
+from shanty_protocol.ids import HOST
 from shanty_runtime.errors import ConfigError, TeamError
 from shanty_runtime.team import AgentDefinition, Team, load_team
 from shanty_runtime.tools.mcp import accept
@@ -40,16 +41,28 @@ async def lint(folder: Path, out: Output, *, accept_mcp: bool = False) -> int:
 
 def what_is_in(team: Team) -> str:
     """The team in one line."""
-    names = ", ".join(
-        f"{agent.name} (Python)" if agent.handler is not None else agent.name for agent in team.specialists
-    )
+    listed = [agent for agent in team.specialists if agent.name != HOST and not agent.judges]
+    names = ", ".join(f"{agent.name} (Python)" if agent.handler is not None else agent.name for agent in listed)
+    hires = () if team.hire is None else (f"it may hire {team.hire.at_most} more for a run",)
     parts = [
         f"lead {team.lead.name}",
-        f"{plural(len(team.specialists), 'specialist')}{f': {names}' if names else ''}",
+        f"{plural(len(listed), 'specialist')}{f': {names}' if names else ''}",
+        *hires,
+        *_judged(team),
         plural(len(team.tools), "tool of its own", "tools of its own"),
         "a rehearsal" if team.rehearsals else "no rehearsal",
     ]
+    if team.triggers:
+        names = ", ".join(f"{trigger.name} ({trigger.what})" for trigger in team.triggers)
+        parts.append(f"{plural(len(team.triggers), 'trigger')}: {names}")
     return f"team {team.name} is right: {'; '.join(parts)}"
+
+
+def _judged(team: Team) -> tuple[str, ...]:
+    if team.grading is None:
+        return ()
+    by = plural(len(team.grading.criteria), "criterion", "criteria") if team.grading.criteria else "what a run brings"
+    return (f"a grader that judges by {by}, {plural(team.grading.max_rounds, 'time')} at most",)
 
 
 def tree_of(team: Team) -> tuple[str, ...]:

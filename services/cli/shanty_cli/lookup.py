@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from shanty_cli.dev_bus import answering
+from shanty_cli.dev_bus import answered, answering
 from shanty_cli.exits import UsageError
 from shanty_cli.text import one_line
 from shanty_cli.view import RunStatus, RunView
-from shanty_cli.watch import replay
+from shanty_cli.watch import replay, take
 from shanty_protocol import DelegationSent, ProtocolError
 from shanty_protocol.codec import kind_of
 from shanty_protocol.ids import checked_run
 from shanty_runtime.bus import Bus, Stored
+from shanty_runtime.bus.journals import as_stored
+from shanty_runtime.verify.archive import EntryLine, read_archive
 
 MOST_RUNS_LOOKED_AT = 10_000
+MOST_RUNS_NAMED = 1_000
+"""Among how many of the newest one with a similar name is looked for."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,26 +36,37 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     goal: str
 
 
-async def run_ids(bus: Bus, lanes: tuple[str, ...]) -> dict[str, set[str]]:
-    """Runs that somebody has begun as a lead does, oldest first, and who; at most the newest MOST_RUNS_LOOKED_AT."""
-    found: dict[str, set[str]] = {}
+async def newest_ids(bus: Bus, lanes: tuple[str, ...]) -> list[str]:
+    """Some of the newest runs that somebody has begun as a lead does, the newest first."""
+    found: dict[str, None] = {}
     for lane in lanes:
-        async with answering("the list of runs"):
-            async for stored in bus.journals.first_entries(lane):
-                found.setdefault(stored.address.run, set()).add(stored.address.agent)
-    return dict(list(found.items())[-MOST_RUNS_LOOKED_AT:])
+        async for stored in answered(bus.journals.first_entries(lane, newest_first=True), "the list of runs"):
+            found[stored.address.run] = None
+            if len(found) >= MOST_RUNS_NAMED:
+                break
+    return list(found)
 
 
 async def newest_runs(bus: Bus, lanes: tuple[str, ...], limit: int) -> list[RunLine]:
     """The newest first. A run counts once the agent that was asked for it has begun: anybody may write the rest."""
     lines: list[RunLine] = []
-    for run, begun_by in reversed((await run_ids(bus, lanes)).items()):
-        if len(lines) == limit:
+    for lane in lanes:
+        lines += await _newest_of_lane(bus, lane, limit)
+    return sorted(lines, key=lambda line: line.started_at_ms, reverse=True)[:limit]
+
+
+async def _newest_of_lane(bus: Bus, lane: str, limit: int) -> list[RunLine]:
+    lines: list[RunLine] = []
+    looked_at: dict[str, RunView] = {}
+    async for stored in answered(bus.journals.first_entries(lane, newest_first=True), "the list of runs"):
+        run = stored.address.run
+        if run not in looked_at:
+            looked_at[run] = await view_of(bus, run)
+        if looked_at[run].lead == stored.address.agent:
+            lines.append(line_of(looked_at[run]))
+        if len(lines) >= limit or len(looked_at) >= MOST_RUNS_LOOKED_AT:
             break
-        view = await view_of(bus, run)
-        if view.lead in begun_by:
-            lines.append(line_of(view))
-    return sorted(lines, key=lambda line: line.started_at_ms, reverse=True)
+    return lines
 
 
 def line_of(view: RunView) -> RunLine:
@@ -68,6 +85,31 @@ async def view_of(bus: Bus, run: str) -> RunView:
     return view
 
 
+def archive_named(text: str) -> Path | None:
+    """The archive that is meant, where a run may be named by its id or by an archive of it. An id has no dot."""
+    return Path(text) if "." in text or "/" in text else None
+
+
+def archived_entries(file: Path, thread: str = "") -> Iterator[Stored]:
+    """Every entry of an archive that has an address. Raises ArchiveError."""
+    for line in read_archive(file):
+        if isinstance(line, EntryLine):
+            try:
+                stored = as_stored(line.message)
+            except ProtocolError:
+                continue
+            if thread in ("", stored.address.thread):
+                yield stored
+
+
+def archived_view(file: Path) -> RunView:
+    view = RunView(run="")
+    for stored in archived_entries(file):
+        view.run = stored.address.run
+        take(view, stored)
+    return view
+
+
 async def known_run(bus: Bus, run: str, lanes: tuple[str, ...]) -> str:
     """The id, if there is such a run. Raises UsageError that names the nearest ones."""
     try:
@@ -78,8 +120,8 @@ async def known_run(bus: Bus, run: str, lanes: tuple[str, ...]) -> str:
         async with answering(f"run {run}"):
             async for _ in bus.journals.run_entries(run):
                 return run
-    there = list(await run_ids(bus, lanes))
-    near = difflib.get_close_matches(run, there, n=3, cutoff=0.4) or there[-3:]
+    there = await newest_ids(bus, lanes)
+    near = difflib.get_close_matches(run, there, n=3, cutoff=0.4) or there[:3]
     said = f"; near to it: {', '.join(near)}" if near else "; there is no run at all"
     raise UsageError(f"there is no run {one_line(run, 60)}{said}")
 

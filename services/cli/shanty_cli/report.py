@@ -8,10 +8,11 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from shanty_cli.grades import Reply, lines_of
 from shanty_cli.spending import as_data, spending_line
 from shanty_cli.text import at, clean, duration, one_line, plural, size
 from shanty_cli.view import RunView
-from shanty_protocol import Budget
+from shanty_protocol import Budget, Grade, Outcome
 
 
 def report(view: RunView) -> dict[str, Any]:
@@ -20,13 +21,20 @@ def report(view: RunView) -> dict[str, Any]:
     return {
         "run": view.run,
         "status": view.status,
+        "expired": view.expired,
         "summary": "" if outcome is None else outcome.summary,
         "result": None if outcome is None else outcome.result,
         "files": [] if outcome is None else [msgspec.to_builtins(file) for file in outcome.files],
+        "grades": [_plain(grade) for grade in view.grades],
+        "replies": [
+            {"goal": each.goal, "finished_at": at(each.at_ms), **_plain(each.outcome)} for each in view.replies
+        ],
         "threads": [
             {
                 "thread": thread.thread,
                 "agent": thread.agent,
+                "hired": thread.hired,
+                "hedges": thread.hedges,
                 "status": thread.status,
                 "turns": thread.turns,
                 "tool_calls": thread.tool_calls,
@@ -59,11 +67,15 @@ def ending(view: RunView) -> RenderableType:
     assert view.outcome is not None, "only a run that has replied has an ending"
     outcome, usage = view.outcome, view.usage
     parts = [
+        Text(f"before, to {one_line(each.goal, 80)!r}: {_short(each)}", style="dim") for each in view.replies[:-1]
+    ]
+    parts += [
         Text(f"{view.status} in {duration(view.ended_at_ms - view.started_at_ms)}", style="bold"),
         Text(clean(outcome.summary)),
     ]
     if outcome.code:
         parts.append(Text(f"reason: {one_line(outcome.code)}"))
+    parts += map(Text, lines_of(view.grades))
     parts += [
         Text(f"  {one_line(file.path)}  version {file.version}, {size(file.size_bytes)}") for file in outcome.files
     ]
@@ -80,3 +92,14 @@ def ending(view: RunView) -> RenderableType:
         parts.append(Text(f"read more: shanty files get {view.run} {one_line(outcome.files[0].path)}"))
     parts.append(Text(f"every step: shanty runs journal {view.run}"))
     return Group(*parts)
+
+
+def _plain(part: Grade | Outcome) -> dict[str, Any]:
+    """As it stands in a journal: fields that say nothing are left out."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(part))
+    return plain
+
+
+def _short(reply: Reply) -> str:
+    """An answer that others came after, on one line."""
+    return f"{reply.outcome.status}: {one_line(reply.outcome.summary, 300)}"

@@ -21,6 +21,8 @@ class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...]
     specialists: tuple[str, ...] = ()
     """Whom it leads."""
+    waits_for: str = ""
+    """Why its work waits for the bus, as one of its replicas says it; empty while none does."""
 
 
 def by_agent(cards: Sequence[AgentCard]) -> tuple[AgentLine, ...]:
@@ -42,4 +44,5 @@ def _line(cards: list[AgentCard]) -> AgentLine:
         models=tuple(sorted({card.model or "python" for card in cards})),
         tools=newest.tools,
         specialists=newest.specialists,
+        waits_for=next((card.waits_for for card in cards if card.waits_for), ""),
     )

@@ -16,15 +16,16 @@ from shanty_cli.fleet import Fleet, environment_for, members_of
 from shanty_cli.output import Output
 from shanty_cli.report import ending, report
 from shanty_cli.spending import how_to_raise
-from shanty_cli.start import Ids, InputFile, already_started, start, upload
-from shanty_cli.text import plural, size
+from shanty_cli.start import Ids, InputFile, start, started_before, upload
+from shanty_cli.text import one_line, plural, size
 from shanty_cli.view import RunView
 from shanty_cli.watch import watch
-from shanty_protocol import Budget
+from shanty_protocol import Budget, Criterion
 from shanty_runtime.bus import Bus, create_layout
 from shanty_runtime.config import read_settings
 from shanty_runtime.profiles import REPLAY, open_model
 from shanty_runtime.team import Team
+from shanty_runtime.team.outcomes import rubric_in
 
 ROSTER_DEADLINE_S = 5.0
 POLL_S = 0.2
@@ -44,6 +45,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     label: str = ""
     budget: Budget | None = None
     """Besides what the team limits."""
+    rubric: tuple[Criterion, ...] = ()
+    """In place of what the team judges by."""
     detach: bool = False
     timeout_s: float | None = None
     pace_s: float | None = None
@@ -54,6 +57,20 @@ def goal_of(team: Team, given: str) -> str:
     if not goal:
         raise UsageError(f"team {team.name} has no goal of its own: say what to do with --goal TEXT")
     return goal
+
+
+def rubric_of(team: Team, file: Path | None) -> tuple[Criterion, ...]:
+    """The criteria in a Markdown file that whoever starts a run has given."""
+    if file is None:
+        return ()
+    if team.grading is None:
+        raise UsageError(f"--rubric: team {team.name} has nobody who judges: add `outcome: {{}}` to its team.yaml")
+    try:
+        return rubric_in(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"--rubric {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--rubric {file}: {error}") from error
 
 
 def model_of(team: Team, given: str, out: Output, *, record: str = "") -> str:
@@ -134,6 +151,7 @@ async def _serve(order: Order, model: str, record: str, own: Found, bus: Bus, ho
     await create_layout(
         bus,
         agents=[agent.name for agent in order.team.agents],
+        mapped=order.team.mapped,
         max_bytes=STORE_MAX_BYTES,
         ack_wait_s=settings.lease_s,
     )
@@ -146,6 +164,8 @@ async def _serve(order: Order, model: str, record: str, own: Found, bus: Bus, ho
         pace_s=order.pace_s,
         own_server=True,
     )
+    # These services are here for one run, and leave with it: nothing else begins meanwhile.
+    environment["SHANTY_TRIGGERS"] = "off"
     logs = home.logs if own.kept else home.logs / order.ids.run
     async with Fleet(members_of(order.team, {}), environment, logs, say=out.say) as fleet:
         await _open(bus, order, out)
@@ -155,12 +175,27 @@ async def _serve(order: Order, model: str, record: str, own: Found, bus: Bus, ho
 
 async def _open(bus: Bus, order: Order, out: Output) -> None:
     """Bring the input and start the run, unless it was started before."""
-    if await already_started(bus, order.ids):
-        out.say(f"run {order.ids.run} was started before; this is its view")
+    before = await started_before(bus, order.ids, order.team)
+    if before is not None:
+        other = (
+            ""
+            if before.brief.objective == order.goal
+            else f", with the goal {one_line(before.brief.objective, 80)!r}"
+        )
+        out.say(f"run {order.ids.run} was started before{other}; this is its view")
         return
     if order.files:
         await upload(bus, order.ids, order.files, _telling(order.files, out))
-    started = await start(bus, order.ids, order.team, order.goal, order.files, label=order.label, budget=order.budget)
+    started = await start(
+        bus,
+        order.ids,
+        order.team,
+        order.goal,
+        order.files,
+        label=order.label,
+        budget=order.budget,
+        rubric=order.rubric,
+    )
     if started.ours:
         out.say(f"run {order.ids.run} has started")
     else:

@@ -19,7 +19,7 @@ import msgspec
 
 from shanty_cli.exits import UsageError
 from shanty_cli.text import one_line
-from shanty_protocol import Brief, Budget, DelegationSent, EntryAddress
+from shanty_protocol import Brief, Budget, Criterion, DelegationSent, EntryAddress
 from shanty_protocol.ids import ROOT_THREAD
 from shanty_runtime.agent.budget import filled
 from shanty_runtime.bus import Bus
@@ -64,7 +64,8 @@ def new_ids(lane: str = "0", *, now_s: float | None = None) -> Ids:
 
 def ids_from(key: str, lane: str = "0") -> Ids:
     """The same key gives the same run, whoever uses it and whenever."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
+    # A command line may hold bytes that are no text.
+    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
     return Ids(f"{lane}-k-{digest[:16]}", f"request-{digest[16:32]}")
 
 
@@ -97,8 +98,18 @@ async def upload(bus: Bus, ids: Ids, files: Sequence[InputFile], progress: Progr
         )
 
 
-async def already_started(bus: Bus, ids: Ids) -> bool:
-    return bool((await bus.journals.read(ids.run, ids.request, AGENT)).entries)
+async def started_before(bus: Bus, ids: Ids, team: Team) -> DelegationSent | None:
+    """What has started this run, where something has. Raises UsageError where that is another team's."""
+    entries = (await bus.journals.read(ids.run, ids.request, AGENT)).entries
+    if not entries:
+        return None
+    first = entries[0].entry
+    if not isinstance(first, DelegationSent) or first.team != team.name:
+        whose = f"team {first.team}" if isinstance(first, DelegationSent) else "something else"
+        raise UsageError(
+            f"this key stands for run {ids.run} of {one_line(whose)}: take another one for team {team.name}"
+        )
+    return first
 
 
 async def start(
@@ -110,6 +121,7 @@ async def start(
     *,
     label: str = "",
     budget: Budget | None = None,
+    rubric: tuple[Criterion, ...] = (),
 ) -> Started:
     """Publish the delegation that opens the run. Durable once this returns.
 
@@ -121,7 +133,14 @@ async def start(
         at_ms=int(time.time() * 1000),
         by=f"cli-{os.getpid()}",
         to_thread=ROOT_THREAD,
-        brief=Brief(objective=goal, guidance=guidance, files=named, label=label, budget=filled(budget, team.budget)),
+        brief=Brief(
+            objective=goal,
+            guidance=guidance,
+            files=named,
+            label=label,
+            budget=filled(budget, team.budget),
+            rubric=rubric,
+        ),
         team=team.name,
     )
     address = EntryAddress(team.lead.name, ids.run, ids.request, AGENT, 0)

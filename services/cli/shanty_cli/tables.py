@@ -56,7 +56,8 @@ def files_table(versions: Sequence[FileVersion]) -> Table:
 
 
 def roster_table(lines: Sequence[AgentLine]) -> Table:
-    table = _table("agent", "role", "team", "replicas", "busy", "model", "leads", "tools")
+    waits = any(line.waits_for for line in lines)
+    table = _table("agent", "role", "team", "replicas", "busy", "model", "leads", "tools", *(["waits for"] * waits))
     for line in lines:
         cells = (
             line.agent,
@@ -67,6 +68,7 @@ def roster_table(lines: Sequence[AgentLine]) -> Table:
             ", ".join(line.models),
             ", ".join(line.specialists),
             ", ".join(line.tools),
+            *([line.waits_for] * waits),
         )
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     return table

@@ -44,8 +44,15 @@ def values_of(team: Team) -> dict[str, Any]:
     return {
         "lead": {"agent": team.lead.name},
         "specialists": [{"name": specialist.name} for specialist in team.specialists],
+        **({"toolgateway": {"enabled": True}} if team.fenced else {}),
+        **({"initBus": {"startsOn": _starts_on(team)}} if team.mapped else {}),
         "team": {"files": files},
     }
+
+
+def _starts_on(team: Team) -> str:
+    """As `shanty init-bus --starts-on` takes it."""
+    return f"{team.name}={','.join(team.mapped[team.name])}"
 
 
 def _paths(folder: Path, prefix: str) -> Iterator[str]:

@@ -53,7 +53,7 @@ class Tree:
 
     def happened(self, view: RunView, happenings: tuple[Happening, ...]) -> None:
         for happening in happenings:
-            if happening.kind in ("taken_over", "rejected", "gave_up", "asked", "answered"):
+            if happening.kind in ("taken_over", "rejected", "gave_up", "asked", "answered", "judged", "delayed"):
                 said = f"{duration(happening.at_ms - view.started_at_ms)}  {happening.thread} {happening.agent}: "
                 self.console.print(Text(said + happening.text, style="bold yellow"))
 
@@ -72,6 +72,7 @@ def drawn(view: RunView, now_ms: int, *, most_threads: int = 1_000, expand: bool
         (view.status, STYLES[view.status]),
         f"  {duration(end_ms - view.started_at_ms)}" if view.started_at_ms else "",
         f"  {plural(view.entries, 'entry', 'entries')}",
+        ("  its beginning is not stored any more", "yellow") if view.expired else "",
         no_wrap=True,
         overflow="ellipsis",
     )
@@ -105,7 +106,7 @@ def row(thread: ThreadView, now_ms: int) -> tuple[Text, ...]:
     elapsed = duration((thread.ended_at_ms or now_ms) - thread.started_at_ms) if thread.started_at_ms else ""
     return (
         Text.assemble("  " * thread.depth, (glyph, style), f" {thread.thread}"),
-        Text(thread.agent, style="bold"),
+        Text(thread.name, style="bold"),
         doing(thread),
         Text(elapsed, justify="right"),
         Text(f"{plural(thread.turns, 'turn')}, {plural(thread.tool_calls, 'call')}", style="dim"),

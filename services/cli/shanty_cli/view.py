@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from shanty_cli import fan_out
+from shanty_cli import fan_out, grades
 from shanty_cli.fan_out import FanOutView
 from shanty_cli.spending import Spending, how_to_raise
 from shanty_cli.text import one_line
@@ -19,14 +19,19 @@ from shanty_cli.waiting import Waiting, waiting_of
 from shanty_protocol import (
     ApprovalDecided,
     ApprovalRequested,
+    ApprovalRuled,
+    ApprovalStanding,
     BudgetExhausted,
     BudgetGranted,
     BudgetRequested,
     CancelSent,
     DelegationSent,
+    DeliverableGraded,
     Entry,
     EntryAddress,
     FanOutStarted,
+    Grade,
+    GradingStarted,
     LetterDropped,
     LiveAddress,
     LiveEvent,
@@ -39,6 +44,7 @@ from shanty_protocol import (
     QuestionAnswered,
     QuestionAsked,
     ReplyReceived,
+    SpecialistHired,
     Status,
     StepStarted,
     ThreadFailed,
@@ -47,6 +53,7 @@ from shanty_protocol import (
     ThreadTakenOver,
     TimerFired,
     ToolCalled,
+    ToolDelayed,
     ToolReturned,
     Usage,
 )
@@ -58,6 +65,7 @@ ThreadStatus = Literal["sent", "working", "waiting"] | Status
 RunStatus = Literal["running", "waiting", "completed", "partial", "failed", "cancelled"]
 HappeningKind = Literal[
     "started",
+    "hired",
     "delegated",
     "fanned_out",
     "opened",
@@ -68,9 +76,12 @@ HappeningKind = Literal[
     "stopping",
     "asked",
     "answered",
+    "allowed",
     "granted",
+    "judged",
     "exhausted",
     "taken_over",
+    "delayed",
     "replied",
     "late",
     "gave_up",
@@ -94,6 +105,10 @@ class Takeover(msgspec.Struct, frozen=True):
 class ThreadView(msgspec.Struct, kw_only=True):
     thread: str
     agent: str
+    hired: str = ""
+    """What it is called, where a lead has hired it: `agent` is its host then."""
+    hedges: str = ""
+    """The thread that has the same brief and was opened before it."""
     label: str = ""
     status: ThreadStatus = "sent"
     doing: str = ""
@@ -112,6 +127,10 @@ class ThreadView(msgspec.Struct, kw_only=True):
     fan_outs: dict[str, FanOutView] = {}
     """Those that are not over, by the call they came from."""
     outcome: Outcome | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.hired} (hired)" if self.hired else self.agent
 
     @property
     def tool_calls(self) -> int:
@@ -136,6 +155,12 @@ class RunView(msgspec.Struct, kw_only=True):
     ended_at_ms: int = 0
     newest_at_ms: int = 0
     outcome: Outcome | None = None
+    asked: str = ""
+    """What it works on, or has answered last: its goal, or a further one."""
+    replies: list[grades.Reply] = []
+    """Each answer it has given."""
+    grades: list[Grade] = []
+    """What became of the deliverables for that goal that were judged."""
     usage: Usage = Usage()
     threads: dict[str, ThreadView] = {}
     waiting: dict[str, Waiting] = {}
@@ -143,6 +168,8 @@ class RunView(msgspec.Struct, kw_only=True):
     spending: Spending = msgspec.field(default_factory=Spending)
     entries: int = 0
     unreadable: int = 0
+    expired: bool = False
+    """Its beginning is not stored any more, so not all of what it says here needs to be so."""
 
     @property
     def status(self) -> RunStatus:
@@ -175,6 +202,8 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
     thread = _thread(view, address.thread, address.agent)
     if thread.agent != address.agent:
         return ()  # the server vouches for the author of an entry, and for nothing else that its subject says
+    # Whoever starts a run does so before anybody works on it.
+    view.expired = view.expired or (thread.thread == ROOT_THREAD and not view.lead and not thread.entries)
     _note_writer(thread, entry)
     view.spending.count(address, entry)
     match entry:
@@ -187,10 +216,25 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
             return _model_replied(thread, entry)
         case ToolCalled():
             thread.status, thread.doing = "working", one_line(entry.name, 60)
+        case ToolDelayed():
+            thread.status, thread.doing = "waiting", f"cannot call {one_line(entry.name, 60)} yet"
+            said = f"{one_line(entry.name, 60)} waits: {one_line(entry.reason)}"
+            return (_happening(thread, entry, "delayed", said),)
         case ToolReturned():
             return _tool_returned(thread, entry)
         case FanOutStarted():
             return _fanned_out(thread, entry)
+        case GradingStarted() if thread.thread == ROOT_THREAD:
+            thread.status, thread.doing = "waiting", f"waits for {one_line(entry.grader, 60)}"
+            return (_happening(thread, entry, "judged", grades.asked_to_judge(entry)),)
+        case DeliverableGraded() if thread.thread == ROOT_THREAD:
+            view.grades.append(entry.grade)
+            thread.status, thread.doing = "working", "reads its grade"
+            return (_happening(thread, entry, "judged", grades.told(entry.grade)),)
+        case SpecialistHired():
+            who = entry.specialist
+            said = f"{one_line(who.name, 60)}: {one_line(who.role, 200)}; {', '.join(who.tools) or 'no tools'}"
+            return (_happening(thread, entry, "hired", said),)
         case DelegationSent():
             return _delegated(view, address, entry)
         case MessageSent():
@@ -199,6 +243,8 @@ def apply(view: RunView, address: EntryAddress, entry: Entry) -> tuple[Happening
             return _asked_to_stop(view, entry)
         case ApprovalRequested() | QuestionAsked():
             return _asked(view, thread, address, entry)
+        case ApprovalRuled():
+            return _allowed(thread, entry)
         case QuestionAnswered():
             return _answered(thread, entry, address.agent, entry.answer)
         case BudgetExhausted():
@@ -255,22 +301,28 @@ def _from_outside(view: RunView, address: EntryAddress, entry: Entry) -> tuple[H
     """People, gateways and other services: whoever opens thread 0 is who the run answers to."""
     match entry:
         case DelegationSent() if entry.to_thread == ROOT_THREAD and not view.lead:
-            view.goal, view.lead = entry.brief.objective, address.to
+            view.goal, view.lead, view.expired = entry.brief.objective, address.to, False
+            view.asked = view.goal
             view.asker, view.started_at_ms = (address.agent, address.thread), entry.at_ms
             view.threads.pop(ROOT_THREAD, None)
             lead = _thread(view, ROOT_THREAD, address.to)
             lead.started_at_ms = entry.at_ms
             view.spending.begin(entry.brief.budget, entry.at_ms)
-            return (_happening(lead, entry, "started", one_line(entry.brief.objective)),)
+            return (_happening(lead, entry, "started", f"{one_line(entry.brief.objective)}{_cause(entry)}"),)
         case MessageSent() if (receiver := _spoken_to(view, address, entry.to_thread)) is not None:
             if entry.to_thread == ROOT_THREAD and receiver.over:
                 # Whoever asks for more is who the answer goes to.
-                view.outcome, view.ended_at_ms = None, 0
-                view.asker = (address.agent, address.thread)
+                view.outcome, view.ended_at_ms, view.grades = None, 0, []
+                view.asker, view.asked = (address.agent, address.thread), entry.text
             _asked_again(receiver)
             return (_happening(receiver, entry, "follow_up", one_line(entry.text)),)
         case ApprovalDecided() | QuestionAnswered() if address.agent == OPERATORS:
             return _decided(view, entry)
+        case ApprovalStanding() if address.agent == OPERATORS and view.lead:
+            said = (
+                f"{one_line(entry.person, 60) or 'a person'} allows every later {one_line(entry.name, 60)} of the run"
+            )
+            return (_happening(_thread(view, ROOT_THREAD, view.lead), entry, "allowed", said),)
         case BudgetGranted() if address.agent == OPERATORS and entry.to_thread == ROOT_THREAD and view.lead:
             view.spending.granted(address, entry)
             because = f": {one_line(entry.reason)}" if entry.reason else ""
@@ -352,6 +404,13 @@ def _tool_returned(thread: ThreadView, entry: ToolReturned) -> tuple[Happening, 
             return (_happening(thread, entry, "tool", f"{name}: nobody knows whether it was carried out"),)
 
 
+def _cause(entry: DelegationSent) -> str:
+    """What started a run that no person did."""
+    if entry.occurrence is None:
+        return ""
+    return f" (by trigger {one_line(entry.occurrence.trigger, 40)}: {one_line(entry.occurrence.key, 60)})"
+
+
 def _delegated(view: RunView, address: EntryAddress, entry: DelegationSent) -> tuple[Happening, ...]:
     if not is_agent_thread(entry.to_thread) or parent_thread(entry.to_thread) != address.thread:
         return ()  # no agent's engine writes that
@@ -360,10 +419,13 @@ def _delegated(view: RunView, address: EntryAddress, entry: DelegationSent) -> t
     child = _thread(view, entry.to_thread, address.to)
     child.label = one_line(entry.brief.label or entry.brief.objective, 80)
     child.started_at_ms = entry.at_ms
+    child.hired = "" if entry.hired is None else one_line(entry.hired.name, 60)
+    child.hedges = entry.hedges if entry.hedges in view.threads else ""
     fan = view.threads[address.thread].fan_outs.get(entry.call_id)
     if fan is not None and entry.item is not None:
         fan_out.delegated(fan, entry)
-    return (_happening(child, entry, "delegated", child.label),)
+    said = f"{child.label}, as {child.hedges}, which has not replied" if child.hedges else child.label
+    return (_happening(child, entry, "delegated", said),)
 
 
 def _message_sent(
@@ -411,6 +473,11 @@ def _answered(thread: ThreadView, entry: Entry, who: str, said: str) -> tuple[Ha
     return (_happening(thread, entry, "answered", f"{one_line(who, 60)} says: {one_line(said)}"),)
 
 
+def _allowed(thread: ThreadView, entry: ApprovalRuled) -> tuple[Happening, ...]:
+    because = "a person has allowed it for the run" if entry.standing else one_line(entry.rule)
+    return (_happening(thread, entry, "allowed", f"{one_line(entry.name, 60)} needs no approval: {because}"),)
+
+
 def _decided(view: RunView, entry: ApprovalDecided | QuestionAnswered) -> tuple[Happening, ...]:
     """What people say goes to one place, so the first of them that is seen has said it."""
     request = entry.request if isinstance(entry, ApprovalDecided) else entry.question
@@ -418,8 +485,13 @@ def _decided(view: RunView, entry: ApprovalDecided | QuestionAnswered) -> tuple[
     thread = view.threads.get(entry.to_thread)
     if waiting is None or thread is None:
         return ()
-    said = entry.answer if isinstance(entry, QuestionAnswered) else f"{entry.decision} {entry.message}".strip()
+    said = entry.answer if isinstance(entry, QuestionAnswered) else _decision_in_words(entry)
     return _answered(thread, entry, entry.person or "a person", said)
+
+
+def _decision_in_words(entry: ApprovalDecided) -> str:
+    decision = "allow for the run" if entry.for_run else entry.decision.replace("_", " ")
+    return f"{decision} {entry.message}".strip()
 
 
 def _void(view: RunView, thread: ThreadView, now_ms: int | None = None) -> None:
@@ -453,8 +525,9 @@ def _replied(view: RunView, thread: ThreadView, address: EntryAddress, entry: Th
     _void(view, thread)
     thread.ended_at_ms = entry.at_ms
     thread.doing = thread.progress = ""
-    if thread.thread == ROOT_THREAD and (address.to, entry.to_thread) == view.asker:
+    if thread.thread == ROOT_THREAD and (view.expired or (address.to, entry.to_thread) == view.asker):
         view.outcome, view.usage, view.ended_at_ms = entry.outcome, entry.usage, entry.at_ms
+        view.replies.append(grades.Reply(goal=view.asked, outcome=entry.outcome, at_ms=entry.at_ms))
     said = f"{entry.outcome.status}: {one_line(entry.outcome.summary)}" if entry.outcome.summary else ""
     items = _item_replied(view, thread, entry)
     return (_happening(thread, entry, "replied", said or entry.outcome.status), *items)
@@ -496,4 +569,4 @@ def _dealt_with(address: EntryAddress, entry: MailRetried | LetterDropped) -> Ha
 
 
 def _happening(thread: ThreadView, entry: Entry, kind: HappeningKind, text: str) -> Happening:
-    return Happening(at_ms=entry.at_ms, thread=thread.thread, agent=thread.agent, kind=kind, text=text)
+    return Happening(at_ms=entry.at_ms, thread=thread.thread, agent=thread.name, kind=kind, text=text)

@@ -1,4 +1,4 @@
-"""What waits for a person in a run: approvals and questions that nobody has decided or answered. No bus, no clock."""
+"""What waits for a person: approvals, questions, and runs that have spent what they may. No bus, no clock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, Literal
 import msgspec
 
 from shanty_cli.text import one_line
-from shanty_protocol import ApprovalRequested, EntryAddress, ProtocolError, QuestionAsked
+from shanty_protocol import ApprovalRequested, BudgetRequested, EntryAddress, ProtocolError, QuestionAsked
+from shanty_protocol.errors import CODES
 from shanty_protocol.subjects import parse_entry
+from shanty_runtime.agent.budget import told
 
 ID_LENGTH = 8
 
@@ -19,7 +21,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     """Short for the subject, and the same wherever it is shown."""
-    kind: Literal["approval", "question"]
+    kind: Literal["approval", "question", "budget"]
     run: str
     thread: str
     agent: str
@@ -36,6 +38,9 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """Subject of the question of another thread that was passed on with this one."""
     asked_at_ms: int
     expires_at_ms: int
+    """0 where it never does."""
+    code: str = ""
+    """Of a budget: the limit that was reached."""
     request: str
     """Subject of the entry that asks."""
 
@@ -50,6 +55,22 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 def id_of(request: str) -> str:
     return hashlib.sha256(request.encode()).hexdigest()[:ID_LENGTH]
+
+
+def budget_of(address: EntryAddress, entry: BudgetRequested) -> Waiting:
+    """A run that waits until people grant it more."""
+    return Waiting(
+        id=id_of(address.subject),
+        kind="budget",
+        run=address.run,
+        thread=address.thread,
+        agent=address.agent,
+        text=one_line(f"{CODES.get(entry.code, entry.code)}: {told(entry.limits)}"),
+        code=entry.code,
+        asked_at_ms=entry.at_ms,
+        expires_at_ms=0,
+        request=address.subject,
+    )
 
 
 def waiting_of(address: EntryAddress, entry: ApprovalRequested | QuestionAsked) -> Waiting:

@@ -41,10 +41,13 @@ Step = Callable[[Stored, RunView], Awaitable[None]]
 
 
 async def watch(bus: Bus, view: RunView, screen: Screen, *, step: Step | None = None) -> None:
-    """Follow a run from its first entry until it has ended."""
+    """Follow a run from its first entry until it has ended; one that goes on once more, until it has ended again."""
+    so_far = RunView(run=view.run)
+    await replay(bus, so_far)
+    wanted = len(so_far.replies) + (so_far.outcome is None)
     with screen:
         async with _beside(_follow_live(bus, view)), _beside(_refresh(bus, view, screen)) as refreshing:
-            await _first_of(_follow_entries(bus, view, screen, step), refreshing)
+            await _first_of(_follow_entries(bus, view, screen, step, wanted), refreshing)
         screen.refresh(view, now_ms())
 
 
@@ -67,7 +70,8 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-async def _follow_entries(bus: Bus, view: RunView, screen: Screen, step: Step | None) -> None:
+async def _follow_entries(bus: Bus, view: RunView, screen: Screen, step: Step | None, replies: int) -> None:
+    """Until the run has given so many answers."""
     async with aclosing(bus.feed.follow(view.run)) as entries:
         async for stored in entries:
             happenings = take(view, stored)
@@ -75,7 +79,7 @@ async def _follow_entries(bus: Bus, view: RunView, screen: Screen, step: Step | 
                 screen.happened(view, happenings)
             if step is not None:
                 await step(stored, view)
-            if view.outcome is not None:
+            if view.outcome is not None and len(view.replies) >= replies:
                 return
 
 

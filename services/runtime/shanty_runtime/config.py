@@ -61,9 +61,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rehearsal_pace_s: float = 0.0
     """How long a rehearsed model takes for a turn."""
 
+    tool_gateway: Literal["on", "off"] = "on"
+    """`off`: agents make the calls of fenced tools themselves. One that was frozen meanwhile may then act late."""
+
     egress_private: tuple[str, ...] = ()
     """Comma-separated `host:port` that agents may fetch from although they are in a private network."""
 
+    triggers: Literal["on", "off"] = "on"
+    """`off`: this replica of a lead starts no runs by itself, whatever its team.yaml says."""
     lanes: tuple[str, ...] = ("0",)
     """Comma-separated."""
     lease_s: int = 15

@@ -11,9 +11,11 @@
     │   ├── PayloadTooLarge         refused here, because the server would only hang up
     │   └── LayoutDrift             a stream or consumer on the server is not what this version needs
     ├── Fenced                      another worker has the thread now: stop, change nothing
+    ├── JournalExpired              the beginning of a thread's journal is no longer stored
     ├── WorkspaceError              a path or an edit the workspace does not allow
     │   ├── FileMissing
     │   └── EditConflict            somebody else wrote a newer version first
+    ├── ArchiveError                a file is no archive of a run, or not all of one
     ├── DocumentError               what the memory does not allow, or does not have
     │   ├── DocumentMissing
     │   └── DocumentConflict        somebody else wrote a newer version first
@@ -90,8 +92,10 @@ class BusFull(BusError):
 
     def __init__(self, what: str, code: int, description: str) -> None:
         self.what, self.code, self.description = what, code, description
+        limit = "with `shanty init-bus --max-bytes`" if code == 10077 else "in the server's configuration"
         super().__init__(
-            f"{what} was refused because there is no space: {description} ({code}); archive runs or raise max_bytes"
+            f"{what} was refused because there is no space: {description} ({code}); take old runs off the bus, or raise the limit "
+            f"{limit}"
         )
 
 
@@ -115,6 +119,17 @@ class Fenced(ShantyError):
     """Another worker has this thread. Stop at once and leave the mail for it."""
 
 
+class JournalExpired(ShantyError):
+    """What a thread has done before was dropped for its age, so nobody can ever go on with it."""
+
+    def __init__(self, journal: str, missing: str) -> None:
+        self.journal, self.missing = journal, missing
+        super().__init__(
+            f"the journal of {journal} is not whole any more: {missing} is no longer stored. Entries are kept as "
+            "long as the stream's max_age says"
+        )
+
+
 class WorkspaceError(ShantyError):
     """A path or an edit the workspace does not allow."""
 
@@ -132,6 +147,14 @@ class EditConflict(WorkspaceError):
         super().__init__(
             f"{path} is at version {found}, written by {author}, not {expected}: read it again and repeat the edit"
         )
+
+
+class ArchiveError(ShantyError):
+    """A file is no archive of a run, or not all of one."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        self.file, self.line, self.reason = file, line, reason
+        super().__init__(f"{file}, line {line}: {reason}" if line else f"{file}: {reason}")
 
 
 class DocumentError(ShantyError):

@@ -11,16 +11,19 @@ from pathlib import Path
 import msgspec
 
 from shanty_protocol import AgentCard, Usage
+from shanty_protocol.ids import HOST
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.agent.profile import Price
 from shanty_runtime.config import Settings
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models import Model, RehearsalModel
 from shanty_runtime.models.anthropic import ClaudeModel, require_credentials
+from shanty_runtime.models.base import ToolCard
 from shanty_runtime.models.capabilities import claude_aliases, claude_name
 from shanty_runtime.models.prices import prices_in_force
 from shanty_runtime.models.replay import RecordingModel, ReplayModel
 from shanty_runtime.team import AgentDefinition, Team
+from shanty_runtime.thread.hiring import hire_card
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import Tool
 from shanty_runtime.tools.fetch import fetch_tool
@@ -49,7 +52,7 @@ def profile_of(
         handler=definition.handler,
         tools=_tools(team, definition, settings, roster, memory),
         skills=definition.skills,
-        verbs=verb_cards(_verbs(definition), definition.output_schema),
+        verbs=(*verb_cards(_verbs(definition), definition.output_schema), *_hiring(team, definition)),
         contracts={each.name: _contract(each) for each in team.roster_of(definition)},
         input_schema=definition.input_schema,
         output_schema=definition.output_schema,
@@ -63,7 +66,12 @@ def profile_of(
         delegation_deadline_s=limits.delegation_deadline_s,
         budget=team.budget if definition.role == "lead" else None,
         decision_deadline_s=limits.decision_deadline_s,
+        fences=settings.tool_gateway == "on",
         permissions=team.permissions | definition.permissions,
+        grading=team.grading if definition.role == "lead" else None,
+        judges=definition.judges,
+        hire=team.hire if definition.role == "lead" or definition.name == HOST else None,
+        models=_models_of_hired(team, definition, settings),
     )
 
 
@@ -81,6 +89,8 @@ def version_of(team: Team, definition: AgentDefinition) -> str:
         sorted((team.permissions | definition.permissions).items()),
         definition.ask_human,
         definition.specialists,
+        team.hire if definition.role == "lead" else None,
+        team.grading if definition.role == "lead" else None,
         inspect.getsource(definition.handler.function) if definition.handler else "",
     )
     return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()[:12]
@@ -120,6 +130,15 @@ def _named_model(name: str, team: Team, definition: AgentDefinition, settings: S
     )
 
 
+def _models_of_hired(team: Team, definition: AgentDefinition, settings: Settings) -> dict[str, Model]:
+    """Opened when the host starts: one that cannot be had is a mistake of the team, not of whoever is hired."""
+    if definition.name != HOST or team.hire is None:
+        return {}
+    return {
+        name: open_model(team, msgspec.structs.replace(definition, model=name), settings) for name in team.hire.models
+    }
+
+
 def card_of(definition: AgentDefinition, profile: Profile, settings: Settings, *, active: int) -> AgentCard:
     """What this replica puts on the roster."""
     return AgentCard(
@@ -142,10 +161,17 @@ def card_of(definition: AgentDefinition, profile: Profile, settings: Settings, *
 def _verbs(definition: AgentDefinition) -> tuple[str, ...]:
     if definition.role == "lead":
         return LEAD_VERBS
+    if definition.judges:
+        return ("submit_result",)
     # One that leads specialists of its own has somebody below it and somebody above it.
     below = tuple(verb for verb in LEAD_VERBS if verb != "ask_human") if definition.specialists else ()
     people = ("ask_human",) if definition.ask_human else ()
     return tuple(dict.fromkeys((*below, *SPECIALIST_VERBS, *people)))
+
+
+def _hiring(team: Team, definition: AgentDefinition) -> tuple[ToolCard, ...]:
+    """Only the lead of a team hires; whom it hires leads nobody."""
+    return (hire_card(team.hire),) if team.hire is not None and definition.role == "lead" else ()
 
 
 def _contract(definition: AgentDefinition) -> Contract:
@@ -155,6 +181,7 @@ def _contract(definition: AgentDefinition) -> Contract:
         input_schema=definition.input_schema,
         output_schema=definition.output_schema,
         budget=definition.budget,
+        hedge_after_s=definition.hedge_after_s,
     )
 
 

@@ -17,11 +17,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
+
+import msgspec
 
 from shanty_protocol import AgentCard
+from shanty_protocol.streams import agent_consumers
 from shanty_runtime import telemetry
 from shanty_runtime.agent import Profile
 from shanty_runtime.bus import Bus, check_layout, durability, login_of, watch_queues
@@ -32,12 +36,15 @@ from shanty_runtime.profiles import card_of, profile_of
 from shanty_runtime.team import AgentDefinition, Team, load_team
 from shanty_runtime.thread.worker import Worker
 from shanty_runtime.tools.mcp import McpServers
+from shanty_runtime.triggers import Firing, Terms, TriggerWatch
 
 logger = logging.getLogger("shanty.service")
 
 EXIT_USAGE = 2
 EXIT_FAILED = 1
 CARD_INTERVAL_S = 2.0
+MOST_OF_A_REASON = 300
+"""Characters on a card about why work waits: it may name a long subject."""
 LAYOUT_POLL_S = 1.0
 """No event tells that a stream was made; nobody waits for longer than this once it is there."""
 CARD_GONE_S = 1.0
@@ -48,16 +55,39 @@ GOODBYE_S = 1.5
 """How long each of tools, bus and threads may take to end once no thread is in hand any more."""
 
 
-def run_service(name: str) -> int:
-    """The whole process of `python -m shanty_lead` or `python -m shanty_specialist`. Returns its exit code."""
+class Service(Protocol):
+    """What a process does from its start to its end."""
+
+    async def run(self) -> None:
+        """Work until it is cancelled. Raises what makes this replica useless."""
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Finish or hand back what is in hand. May be called at any time, and twice."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process is in a team."""
+
+    team: Team
+    principal: str
+    """Its name on the bus: that of the agent it plays, or its own."""
+    service: Callable[[], Service]
+    """Called once the event loop runs."""
+
+
+def run_service(name: str, cast: Callable[[Settings], Part] | None = None) -> int:
+    """The whole process of `python -m shanty_<name>`. Returns its exit code.
+
+    `cast` says what it is in its team; none: it plays an agent, the lead or a specialist.
+    """
     try:
         settings = read_settings()
-        team, definition = _cast(name, settings)
+        part = _cast(name, settings) if cast is None else cast(settings)
         telemetry.configure_logging(
             name,
             settings.log_level,
             json=settings.log_format == "json",
-            agent=definition.name,
+            agent=part.principal,
             replica=settings.replica,
         )
     except (ConfigError, TeamError) as error:
@@ -66,34 +96,37 @@ def run_service(name: str) -> int:
     tracing = telemetry.configure(
         name,
         settings.replica,
-        team=team.name,
-        agent=definition.name,
+        team=part.team.name,
+        agent=part.principal,
         content_in_spans=settings.capture_content == "spans",
     )
     try:
-        _runner().run(_serve(settings, team, definition))
+        _runner().run(_serve(part))
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USAGE
     except ShantyError as error:
-        logger.error("%s cannot run: %s", definition.name, error)
+        logger.error("%s cannot run: %s", part.principal, error)
         return EXIT_FAILED
     finally:
         tracing.shutdown()
     return _leave(0)
 
 
-def _cast(name: str, settings: Settings) -> tuple[Team, AgentDefinition]:
-    """Which agent of which team this process plays."""
+def team_of(settings: Settings) -> Team:
     if not settings.team:
         raise ConfigError("SHANTY_TEAM is not set; it is the path of the team's folder")
-    team = load_team(Path(settings.team))
-    if name == "lead":
-        return team, team.lead
-    if not settings.agent:
+    return load_team(Path(settings.team))
+
+
+def _cast(name: str, settings: Settings) -> Part:
+    """Which agent of which team this process plays."""
+    team = team_of(settings)
+    if name != "lead" and not settings.agent:
         names = ", ".join(each.name for each in team.specialists)
         raise ConfigError(f"SHANTY_AGENT is not set; the specialists of team {team.name} are {names}")
-    return team, team.agent(settings.agent)
+    definition = team.lead if name == "lead" else team.agent(settings.agent)
+    return Part(team=team, principal=definition.name, service=lambda: AgentService(settings, team, definition))
 
 
 def _runner() -> asyncio.Runner:
@@ -105,11 +138,11 @@ def _runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _serve(settings: Settings, team: Team, definition: AgentDefinition) -> None:
+async def _serve(part: Part) -> None:
     executor = ThreadPoolExecutor(thread_name_prefix="call")
     asyncio.get_running_loop().set_default_executor(executor)
     signals = Signals()
-    service = AgentService(settings, team, definition)
+    service = part.service()
     try:
         await _unless(signals.stop, service.run())
     finally:
@@ -164,7 +197,13 @@ class AgentService:
         self.definition = definition
         self.bus = Bus(login_of(definition.name, settings, name=f"{definition.name}-{settings.replica}"))
         self.profile: Profile = profile_of(team, definition, settings, self.bus.roster, self.bus.memory)
-        self.mcp = McpServers(definition.name, definition.mcp_servers, team.folder, taken=tuple(self.profile.tools))
+        self.mcp = McpServers(
+            definition.name,
+            definition.mcp_servers,
+            team.folder,
+            taken=tuple(self.profile.tools),
+            elsewhere=self.profile.fences,
+        )
         self.worker = Worker(
             self.bus,
             self.profile,
@@ -172,6 +211,7 @@ class AgentService:
             lanes=settings.lanes,
             max_active=settings.concurrency,
         )
+        self.triggers = self._triggers() if self._starts_runs else None
         self.health = HealthServer(settings.http_host, settings.http_port, self.conditions)
         self._taking_mail = False
         self._renewing: asyncio.Task[None] | None = None
@@ -182,22 +222,30 @@ class AgentService:
         return {"connected": self.bus.connected, "taking_mail": self._taking_mail and not self.worker.draining}
 
     def card(self) -> AgentCard:
-        return card_of(self.definition, self.profile, self.settings, active=self.worker.active)
+        card = card_of(self.definition, self.profile, self.settings, active=self.worker.active)
+        return msgspec.structs.replace(card, waits_for=self.bus.waits_for[:MOST_OF_A_REASON])
 
     async def start(self) -> None:
         await self.health.start()
         await self.bus.start()
-        await self._wait_for_layout()
-        await self._check_durability()
+        mapped = self.team.mapped if self._starts_runs else {}
+        await wait_for_layout(self.bus, self.settings, self.definition.name, [self.definition.name], mapped)
+        await check_durability(self.bus, self.settings)
         await self.mcp.start()
         # Before the first mail, so that a model is told of the same tools for the whole life of this process.
         self.profile.tools.update(self.mcp.tools)
         await self.worker.start()
+        if self.triggers is not None:
+            await self.triggers.start()
         _leave_to_collector_what_comes_and_goes()
         self._taking_mail = True
         await self.bus.roster.announce(self.card())
         self._renewing = asyncio.create_task(self._renew_card())
-        self._watching = [asyncio.create_task(telemetry.watch_event_loop())]
+        own_mail = agent_consumers(self.settings.lanes[0], self.definition.name)[0]
+        self._watching = [
+            asyncio.create_task(telemetry.watch_event_loop()),
+            asyncio.create_task(self.bus.watch_clock(f"CONSUMER.INFO.{own_mail.stream}.{own_mail.name}")),
+        ]
         if self.definition.role == "lead":
             names = [agent.name for agent in self.team.agents]
             self._watching.append(asyncio.create_task(watch_queues(self.bus, self.settings.lanes, names)))
@@ -210,11 +258,14 @@ class AgentService:
     async def run(self) -> None:
         """Work until it is cancelled. Raises what makes this replica useless."""
         await self.start()
-        await self.worker.run()
+        watching = [] if self.triggers is None else [self.triggers.run()]
+        await _until_one_ends(self.worker.run(), *watching)
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         self._taking_mail = False
         self.worker.drain()
+        if self.triggers is not None:
+            await within(GOODBYE_S, self.triggers.stop())
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
@@ -227,46 +278,36 @@ class AgentService:
                 "%s handed back %d threads", name, drained.handed_back, extra={"broken_off": drained.broken_off}
             )
         logger.debug("%s drained for %.3f s", name, time.monotonic() - began_s)
-        await asyncio.gather(_within(GOODBYE_S, self.mcp.stop()), _within(GOODBYE_S, self.bus.stop()))
-        await _within(GOODBYE_S, self.health.stop())
+        await asyncio.gather(within(GOODBYE_S, self.mcp.stop()), within(GOODBYE_S, self.bus.stop()))
+        await within(GOODBYE_S, self.health.stop())
+
+    @property
+    def _starts_runs(self) -> bool:
+        return self.definition.role == "lead" and self.settings.triggers == "on" and bool(self.team.triggers)
+
+    def _triggers(self) -> TriggerWatch:
+        team, settings = self.team, self.settings
+        terms = Terms(budget=team.budget, input_schema=self.definition.input_schema)
+        firing = Firing(
+            self.bus, team=team.name, lead=team.lead.name, lane=settings.lanes[0], by=settings.replica, terms=terms
+        )
+        return TriggerWatch(firing, team.triggers)
 
     async def _leave_roster(self) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
             self._renewing = None
-            await _within(CARD_GONE_S, self.bus.roster.withdraw())
+            await within(CARD_GONE_S, self.bus.roster.withdraw())
 
     async def _renew_card(self) -> None:
-        """Keep the figures on the roster's card true."""
-        shown = self.worker.active
+        """Keep what the roster's card says of this moment true."""
+        shown = self.card()
         while True:
             await asyncio.sleep(CARD_INTERVAL_S)
-            if self.worker.active != shown:
-                shown = self.worker.active
+            if (card := self.card()) != shown:
+                shown = card
                 with contextlib.suppress(BusError):
-                    await self.bus.roster.update(self.card())
-
-    async def _wait_for_layout(self) -> None:
-        """Whoever installs Shanty starts services and `shanty init-bus` in any order, so what is missing may come."""
-        deadline_s, said = time.monotonic() + self.settings.start_wait_s, ""
-        while True:
-            try:
-                return await check_layout(self.bus, self.settings.lanes, [self.definition.name])
-            except (LayoutDrift, BusUnavailable) as error:
-                if time.monotonic() >= deadline_s:
-                    raise
-                if str(error) != said:
-                    said = str(error)
-                    logger.warning("%s waits: %s", self.definition.name, error)
-            await asyncio.sleep(LAYOUT_POLL_S)
-
-    async def _check_durability(self) -> None:
-        found = await durability(self.bus, self.settings.nats_monitor_url)
-        telemetry.metrics.bus_durable(found.verified is True)
-        if self.settings.durability == "required" and found.verified is not True:
-            raise ConfigError(f"an ack of this server is not known to be durable: {found.reason}")
-        if found.verified is not True:
-            logger.warning("durability is relaxed: %s", found.reason)
+                    await self.bus.roster.update(card)
 
 
 def _leave_to_collector_what_comes_and_goes() -> None:
@@ -276,7 +317,47 @@ def _leave_to_collector_what_comes_and_goes() -> None:
     gc.set_threshold(GARBAGE_AFTER_OBJECTS, 20, 20)
 
 
-async def _within(limit_s: float, work: Coroutine[None, None, None]) -> None:
+async def wait_for_layout(
+    bus: Bus, settings: Settings, name: str, agents: Sequence[str], mapped: Mapping[str, Sequence[str]] = {}
+) -> None:
+    """Whoever installs Shanty starts services and `shanty init-bus` in any order, so what is missing may come."""
+    deadline_s, said = time.monotonic() + settings.start_wait_s, ""
+    while True:
+        try:
+            return await check_layout(bus, settings.lanes, agents, mapped)
+        except (LayoutDrift, BusUnavailable) as error:
+            if time.monotonic() >= deadline_s:
+                raise
+            if str(error) != said:
+                said = str(error)
+                logger.warning("%s waits: %s", name, error)
+        await asyncio.sleep(LAYOUT_POLL_S)
+
+
+async def check_durability(bus: Bus, settings: Settings) -> None:
+    """Raises ConfigError where it is required and not verified."""
+    found = await durability(bus, settings.nats_monitor_url)
+    telemetry.metrics.bus_durable(found.verified is True)
+    if settings.durability == "required" and found.verified is not True:
+        raise ConfigError(f"an ack of this server is not known to be durable: {found.reason}")
+    if found.verified is not True:
+        logger.warning("durability is relaxed: %s", found.reason)
+
+
+async def _until_one_ends(*work: Coroutine[None, None, None]) -> None:
+    """Do all of it at once, until some of it ends. Raises what that ended with."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def within(limit_s: float, work: Coroutine[None, None, None]) -> None:
     """Do it, or leave it half done when it takes longer than there is time for."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit_s):

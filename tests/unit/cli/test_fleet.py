@@ -8,6 +8,7 @@ from shanty_cli.fleet import environment_for, members_of, scale_of
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.team import load_team
 
+VAULT = load_team(Path(__file__).parents[2] / "teams" / "vault")
 HELLO = load_team(Path(__file__).parents[2] / "teams" / "hello")
 
 
@@ -20,6 +21,17 @@ def test_a_team_is_one_process_for_each_agent_unless_scaled() -> None:
         ("shanty_specialist", "greeter-2"),
         ("shanty_specialist", "counter-1"),
     ]
+
+
+def test_a_team_with_fenced_tools_has_a_tool_gateway_that_can_be_scaled() -> None:
+    members = members_of(VAULT, {"toolgateway": 2})
+
+    assert [(each.module, each.replica) for each in members[-2:]] == [
+        ("shanty_toolgateway", "toolgateway-1"),
+        ("shanty_toolgateway", "toolgateway-2"),
+    ]
+    with pytest.raises(ConfigError, match="has no agent 'toolgateway'"):
+        members_of(HELLO, {"toolgateway": 2})
 
 
 def test_scaling_an_agent_the_team_has_not_names_those_it_has() -> None:

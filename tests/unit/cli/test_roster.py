@@ -22,6 +22,7 @@ def test_replicas_of_an_agent_are_one_line() -> None:
             tools=("new",),
             specialists=("ocr",),
         ),
+        card("logs", "c", waits_for="there is no space"),
     )
 
     assert by_agent(cards) == (
@@ -39,11 +40,12 @@ def test_replicas_of_an_agent_are_one_line() -> None:
             agent="logs",
             role="specialist",
             team="",
-            replicas=("a", "b"),
+            replicas=("a", "b", "c"),
             threads_active=3,
             threads_max=64,
-            models=("m", "rehearsal"),
+            models=("m", "python", "rehearsal"),
             tools=("new",),
             specialists=("ocr",),
+            waits_for="there is no space",
         ),
     )

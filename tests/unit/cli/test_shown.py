@@ -55,14 +55,37 @@ def test_the_report_has_everything_a_program_needs(script: Script) -> None:
     assert report(script.view) == {
         "run": "0-r",
         "status": "completed",
+        "expired": False,
         "summary": "found",
         "result": {"n": 1},
         "files": [{"path": "memo.md", "version": 2, "digest": "ab" * 32, "size_bytes": 1_500}],
+        "grades": [],
+        "replies": [
+            {
+                "goal": "find out",
+                "finished_at": "1970-01-01T00:00:07.000Z",
+                "status": "ok",
+                "summary": "found",
+                "result": {"n": 1},
+                "files": [{"path": "memo.md", "version": 2, "digest": "ab" * 32, "size_bytes": 1_500}],
+            }
+        ],
         "threads": [
-            {"thread": "0", "agent": "lead", "status": "ok", "turns": 0, "tool_calls": 0, "replicas": ["lead-1"]},
+            {
+                "thread": "0",
+                "agent": "lead",
+                "hired": "",
+                "hedges": "",
+                "status": "ok",
+                "turns": 0,
+                "tool_calls": 0,
+                "replicas": ["lead-1"],
+            },
             {
                 "thread": "0-1",
                 "agent": "logs",
+                "hired": "",
+                "hedges": "",
                 "status": "ok",
                 "turns": 0,
                 "tool_calls": 1,

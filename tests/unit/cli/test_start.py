@@ -24,7 +24,7 @@ def test_the_same_key_gives_the_same_run() -> None:
     assert ids_from("nightly") != ids_from("nightly2")
 
 
-@pytest.mark.parametrize("key", ["nightly", "", "ü / \x00", "0-1"])
+@pytest.mark.parametrize("key", ["nightly", "", "ü / \x00", "0-1", "not text: \udcff"])
 def test_ids_from_any_key_are_addresses_of_somebody_outside(key: str) -> None:
     ids = ids_from(key)
 

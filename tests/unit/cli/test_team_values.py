@@ -88,3 +88,13 @@ def test_what_no_configmap_can_hold_is_refused_with_what_to_do(
     assert main(["team-values", str(team)]) == USAGE
     said = capsys.readouterr()
     assert said.out == "" and reason in said.err and "FROM shanty/specialist" in said.err
+
+
+def test_a_team_with_irreversible_tools_is_deployed_with_a_tool_gateway(capsys: pytest.CaptureFixture[str]) -> None:
+    def deployed(folder: Path) -> object:
+        main(["team-values", str(folder), "-o", "json"])
+        return json.loads(capsys.readouterr().out).get("toolgateway")
+
+    teams = Path(__file__).parents[2] / "teams"
+    assert deployed(teams / "vault") == {"enabled": True}
+    assert deployed(teams / "hello") is None

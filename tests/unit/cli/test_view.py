@@ -9,6 +9,7 @@ from shanty_cli.view import RUN_STATUS, RunStatus, Takeover, note
 from shanty_protocol import (
     Brief,
     DelegationSent,
+    EffectStarted,
     FanOutStarted,
     LiveAddress,
     MailReceived,
@@ -21,6 +22,8 @@ from shanty_protocol import (
     ThreadFailed,
     ThreadTakenOver,
     TimerFired,
+    ToolCalled,
+    ToolDelayed,
     ToolReturned,
 )
 from support.script import Script
@@ -272,3 +275,28 @@ def test_a_fan_out_shows_how_many_items_are_done_and_how_many_failed(script: Scr
 
     script.write("0", "lead", ToolReturned(at_ms=script.now_ms, call_id="each", name="delegate_each", content="{}"))
     assert lead.progress == "" and not lead.fan_outs
+
+
+def test_a_call_that_cannot_be_made_yet_is_shown_waiting_with_the_reason(script: Script) -> None:
+    script.start()
+    script.open("0", "lead")
+    script.write("0", "lead", ToolCalled(at_ms=script.now_ms, call_id="call-1", name="pay", fenced=True))
+    reason = "the tool gateway of team shop does not answer: nobody is there"
+    script.write("0", "lead", ToolDelayed(at_ms=script.now_ms, call_id="call-1", name="pay", reason=reason))
+    thread = script.view.threads["0"]
+
+    assert (thread.status, thread.doing) == ("waiting", "cannot call pay yet")
+    assert script.told[-1] == ("0", "delayed", f"pay waits: {reason}")
+    script.returned("0", "lead", "pay")
+    assert thread.status == "working"
+
+
+def test_what_the_tool_gateway_writes_about_calls_is_no_thread_of_the_run(script: Script) -> None:
+    script.start()
+    started = EffectStarted(
+        at_ms=script.now_ms, fence=3, agent="lead", thread="0", call_id="call-1", name="pay", digest="d"
+    )
+    script.write("effect-0123", "toolgateway", started)
+
+    assert list(script.view.threads) == ["0"]
+    assert len(script.told) == 1

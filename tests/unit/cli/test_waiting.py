@@ -13,18 +13,23 @@ from shanty_cli.exits import UsageError
 from shanty_cli.inbox import arguments_from, shown
 from shanty_cli.output import Output
 from shanty_cli.report import report
-from shanty_cli.waiting import id_of
+from shanty_cli.waiting import budget_of, id_of
 from shanty_protocol import (
     ApprovalDecided,
     ApprovalRequested,
+    ApprovalRuled,
+    ApprovalStanding,
+    Budget,
+    BudgetRequested,
     CancelSent,
     EntryAddress,
     Outcome,
     QuestionAnswered,
     QuestionAsked,
+    Spent,
     TimerFired,
 )
-from shanty_protocol.subjects import decision_address, parse_entry
+from shanty_protocol.subjects import decision_address, parse_entry, standing_address
 from support.script import RUN, Script
 
 
@@ -97,6 +102,31 @@ def test_what_a_person_decided_is_shown_and_the_run_goes_on(asking: Script) -> N
     decided(asking, request)
     assert asking.view.status == "running"
     assert asking.told[-1] == ("0-1", "answered", "mara says: deny not now")
+
+
+def test_what_is_allowed_without_asking_is_shown_with_what_allows_it(asking: Script) -> None:
+    place = standing_address(RUN, "pay")
+    standing = ApprovalStanding(at_ms=asking.now_ms, name="pay", person="mara")
+    asking.write(place.thread, "operators", standing)
+    by_rule = ApprovalRuled(
+        at_ms=asking.now_ms, call_id="a", name="pay", arguments={}, digest="ab" * 32, rule="cents is at most 5"
+    )
+    asking.write("0-1", "clerk", by_rule)
+    asking.write("0-1", "clerk", msgspec.structs.replace(by_rule, rule="", standing=place.subject))
+    asking.write(place.thread, "clerk", msgspec.structs.replace(standing, person="nobody"))
+    assert asking.told == [
+        ("0", "allowed", "mara allows every later pay of the run"),
+        ("0-1", "allowed", "pay needs no approval: cents is at most 5"),
+        ("0-1", "allowed", "pay needs no approval: a person has allowed it for the run"),
+    ]
+
+
+def test_a_run_that_has_spent_what_it_may_is_shown_with_what_lets_it_go_on() -> None:
+    entry = BudgetRequested(at_ms=1, code="token_limit", limits=Budget(tokens=5), spent=Spent(tokens=5))
+    waiting = budget_of(EntryAddress("operators", RUN, "0", "lead", 9), entry)
+    assert (waiting.kind, waiting.text) == ("budget", "the tokens that may be used are used: 5 tokens")
+    words = printed(shown(waiting, is_open=True))
+    assert f"shanty runs budget {RUN} tokens=1M" in words and "expires" not in words
 
 
 def test_a_question_to_the_lead_is_shown_and_is_not_for_people(asking: Script) -> None:

@@ -21,6 +21,7 @@ from shanty_protocol import (
     ProtocolError,
     ReleaseAddress,
     TimerAddress,
+    ToolAddress,
     ids,
     subjects,
 )
@@ -43,6 +44,7 @@ addresses: st.SearchStrategy[Address] = st.one_of(
     st.builds(DocumentAddress, identities, identities, paths, numbers),
     st.builds(ReleaseAddress, identities, paths, numbers),
     st.builds(LiveAddress, runs, identities, identities),
+    st.builds(ToolAddress, identities, identities),
 )
 
 EXAMPLES: dict[str, Address] = {
@@ -55,6 +57,7 @@ EXAMPLES: dict[str, Address] = {
     "shanty.memory.incident.logs.version.nvsw23zonvsa.3": DocumentAddress("incident", "logs", "memo.md", 3),
     "shanty.memory.incident.operators.release.nvsw23zonvsa.3": ReleaseAddress("incident", "memo.md", 3),
     "shanty.live.0-7f3a.0-3.logs": LiveAddress("0-7f3a", "0-3", "logs"),
+    "shanty.tool.incident.logs": ToolAddress("incident", "logs"),
 }
 
 
@@ -130,7 +133,7 @@ def test_space_around_a_subject_is_refused(address: Address) -> None:
 @given(address=addresses, other=lanes)
 @patiently
 def test_the_lane_is_the_one_the_run_lives_in(address: Address, other: str) -> None:
-    if isinstance(address, DocumentAddress | ReleaseAddress):
+    if isinstance(address, DocumentAddress | ReleaseAddress | ToolAddress):
         return  # what outlives runs is in no lane
     lane = ids.lane_of(address.run)
     assume(other != lane)
@@ -225,6 +228,9 @@ def test_what_is_no_id_has_no_subject(wrong: str) -> None:
         lambda: ReleaseAddress(wrong, "a", 1).subject,
         lambda: subjects.memory_filter(wrong),
         lambda: LiveAddress("0-r", "0", wrong).subject,
+        lambda: ToolAddress("incident", wrong).subject,
+        lambda: ToolAddress(wrong, "logs").subject,
+        lambda: subjects.effect_address("0-r", wrong, "0", "call-1", 0).subject,
         lambda: subjects.mail_filter("0", wrong),
         lambda: subjects.mail_filter(wrong, "logs"),
         lambda: subjects.mail_feed(wrong, "logs"),
@@ -300,6 +306,8 @@ def test_other_subjects_are_found_by_their_filters() -> None:
     assert matches(subjects.timer_filter("0", "lead"), TimerAddress("due", "lead", "0-r", "0", "due").subject)
     assert not matches(subjects.timer_filter("0", "lead"), TimerAddress("set", "lead", "0-r", "0", "due").subject)
     assert matches(subjects.run_live("0-r"), LiveAddress("0-r", "0-1", "logs").subject)
+    assert matches(subjects.tool_filter("incident"), ToolAddress("incident", "logs").subject)
+    assert not matches(subjects.tool_filter("incident"), ToolAddress("other", "logs").subject)
 
 
 def matches(pattern: str, subject: str) -> bool:

@@ -234,3 +234,24 @@ def test_nobody_is_led_by_itself_or_by_whoever_is_no_agent(above: str) -> None:
 def test_a_name_that_is_no_id_is_refused() -> None:
     with pytest.raises(ProtocolError):
         zones_of("crew", "lead", {"logs.>": Access()})
+
+
+def test_a_tool_gateway_is_there_for_those_who_need_it_and_hears_each_in_its_own_name() -> None:
+    fenced = zones_of("night-watch", "lead", {"logs": Access(), "notes": Access()}, fenced=("lead", "logs"))
+    asked = {
+        zone.principal: [grant.subject for grant in zone.grants if grant.subject.startswith("shanty.tool.")]
+        for zone in fenced.all
+    }
+
+    assert {principal: subjects for principal, subjects in asked.items() if subjects} == {
+        "lead": ["shanty.tool.night-watch.lead"],
+        "logs": ["shanty.tool.night-watch.logs"],
+        "toolgateway": ["shanty.tool.night-watch.*"],
+    }
+    assert zone_of(fenced, "toolgateway").account == fenced.control
+    assert not [grant for zone in ZONES.all for grant in zone.grants if "tool" in grant.subject]
+
+
+def test_no_agent_is_called_as_the_tool_gateway() -> None:
+    with pytest.raises(ValueError, match="toolgateway"):
+        zones_of("night-watch", "lead", {"toolgateway": Access()})

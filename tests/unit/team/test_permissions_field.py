@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from shanty_runtime.agent import Profile
 from shanty_runtime.agent.context import model_request
+from shanty_runtime.agent.permissions import Condition, Rule, Ruling, ruling_on
 from shanty_runtime.config import read_settings
 from shanty_runtime.profiles import profile_of
 from shanty_runtime.team import load_team
@@ -74,3 +76,44 @@ def test_another_policy_is_another_version_of_the_agent(write_team: Write) -> No
     before = profile(write_team({"agents/stowage.md": stowage()}), "stowage").version
     after = profile(write_team({"agents/stowage.md": stowage("permissions: {weigh: ask}")}), "stowage").version
     assert before != after
+
+
+def test_a_rule_looks_at_the_arguments_of_a_call(write_team: Write) -> None:
+    rule = "{auto: {allowIf: {label: {oneOf: [grain, salt]}}, else: deny}}"
+    own = profile(write_team({"agents/stowage.md": stowage(f"permissions: {{weigh: {rule}}}")}), "stowage")
+    weigh = own.permissions["weigh"]
+    assert weigh == Rule((Condition("label", "one_of", ("grain", "salt")),), "deny")
+    assert "weigh" in [card.name for card in model_request(own, "0-1", ()).tools]
+    assert ruling_on(weigh, {"label": "salt"}) == Ruling("allow", 'label is one of "grain", "salt"')
+    denied = ruling_on(weigh, {"label": "powder"})
+    assert (denied.word, denied.because) == ("deny", 'label is "powder"')
+
+
+@pytest.mark.parametrize(
+    ("condition", "arguments", "holds"),
+    [
+        (Condition("cents", "at_most", 100), {"cents": 100}, True),
+        (Condition("cents", "at_most", 100), {"cents": 100.5}, False),
+        (Condition("cents", "less_than", 100), {"cents": 100}, False),
+        (Condition("cents", "more_than", 100), {"cents": 101}, True),
+        (Condition("cents", "at_least", 100), {"cents": 99}, False),
+        (Condition("cents", "at_most", 100), {"cents": "5"}, False),
+        (Condition("cents", "at_most", 100), {"cents": True}, False),
+        (Condition("cents", "at_most", 100), {}, False),
+        (Condition("order.cents", "at_most", 100), {"order": {"cents": 5}}, True),
+        (Condition("order.cents", "at_most", 100), {"order": [5]}, False),
+        (Condition("dry", "equals", True), {"dry": True}, True),
+        (Condition("dry", "equals", True), {"dry": 1}, False),
+        (Condition("to", "one_of", ("a", 2)), {"to": 2.0}, True),
+        (Condition("to", "one_of", ("a", 2)), {"to": None}, False),
+    ],
+)
+def test_a_condition_holds_only_for_what_it_can_be_compared_with(
+    condition: Condition, arguments: dict[str, Any], holds: bool
+) -> None:
+    assert condition.holds(arguments) is holds
+
+
+def test_delegations_to_a_specialist_have_permissions_and_an_agents_own_go_first(write_team: Write) -> None:
+    folder = write_team({"team.yaml": TEAM + "permissions: {delegate: {stowage: ask, price-check: deny}}\n"})
+    assert profile(folder, "lead").permissions == {"delegate:stowage": "ask", "delegate:price-check": "deny"}

@@ -239,7 +239,73 @@ WRONG = {
         'permissions: there is no tool "wiegh"', "did you mean weigh?", "3:15", "permissions: {wiegh: ask}"
     ),
     "permission of a control tool": front(
-        "delegate is a control tool", "leave it out", "3:15", "permissions: {delegate: ask}"
+        "submit_result is a control tool", "leave it out", "3:15", "permissions: {submit_result: ask}"
+    ),
+    "permission of all delegations at once": front(
+        'delegate: expected specialists and words, got "ask"',
+        "write delegate: {payer: ask}",
+        "3:25",
+        "permissions: {delegate: ask}",
+    ),
+    "permission of delegations to nobody": front(
+        'permissions: there is no specialist "stowge"',
+        "did you mean stowage?",
+        "3:26",
+        "permissions: {delegate: {stowge: ask}}",
+    ),
+    "permission of delegations in another word": front(
+        'permissions: expected one of allow, ask, deny, got "aks"',
+        "did you mean ask?",
+        "3:35",
+        "permissions: {delegate: {stowage: aks}}",
+    ),
+    "rule without a condition": front(
+        "auto: allow_if has to say of an argument what holds",
+        "write auto:",
+        "3:29",
+        "permissions: {weigh: {auto: {else: ask}}}",
+    ),
+    "rule that is a word": front(
+        'permissions: expected one of allow, ask, deny, got "auto"',
+        "write auto: {allow_if:",
+        "3:22",
+        "permissions: {weigh: auto}",
+    ),
+    "rule with an unknown key": front(
+        "auto: unknown key alowIf",
+        "did you mean allow_if?",
+        "3:30",
+        "permissions: {weigh: {auto: {alowIf: {label: {equals: a}}, allow_if: {label: {equals: a}}}}}",
+    ),
+    "rule about an argument that is not there": front(
+        'weigh has no argument "lable"',
+        "did you mean label?",
+        "3:41",
+        "permissions: {weigh: {auto: {allow_if: {lable: {equals: a}}}}}",
+    ),
+    "rule with an unknown comparison": front(
+        "label: unknown comparison atmost",
+        "did you mean at_most?",
+        "3:49",
+        "permissions: {weigh: {auto: {allow_if: {label: {atmost: 4}}}}}",
+    ),
+    "rule that compares with the wrong type": front(
+        'at_most: expected a number, got "four"',
+        "",
+        "3:58",
+        "permissions: {weigh: {auto: {allow_if: {label: {at_most: four}}}}}",
+    ),
+    "rule without a comparison": front(
+        "label: expected a comparison, got 4",
+        "write label: {equals: 4}",
+        "3:48",
+        "permissions: {weigh: {auto: {allow_if: {label: 4}}}}",
+    ),
+    "rule that ends in allowing": front(
+        'else: expected one of ask, deny, got "allow"',
+        "leave it out for ask",
+        "3:68",
+        "permissions: {weigh: {auto: {allow_if: {label: {equals: a}}, else: allow}}}",
     ),
     "permissions as a list": front(
         "permissions: expected tools and words, got a list", "write permissions:", "3:14", "permissions: [weigh]"

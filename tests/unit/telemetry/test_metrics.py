@@ -107,6 +107,14 @@ def test_every_counter_of_an_agent_is_there_before_anything_happens() -> None:
     assert metered.values(names.BUDGETS_EXHAUSTED, gen_ai_agent_name="lead-f")[("cost_limit",)] == 0
 
 
+def test_what_was_asked_of_people_less_what_is_settled_is_what_waits() -> None:
+    metrics.agent_begins("clerk-p", "claude-p", [])
+    for before, after in ((0, 2), (2, 2), (2, 1), (1, 2), (2, 0)):
+        metrics.people_wait("clerk-p", before, after)
+    assert metered.values(names.PEOPLE_ASKED, gen_ai_agent_name="clerk-p") == {(): 3}
+    assert metered.values(names.PEOPLE_SETTLED, gen_ai_agent_name="clerk-p") == {(): 3}
+
+
 def test_what_was_seen_of_a_queue_vanishes_when_nobody_has_looked_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

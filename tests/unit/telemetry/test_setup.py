@@ -164,7 +164,8 @@ def test_metrics_reach_the_collector_with_what_the_environment_says_of_this_proc
             OTEL_RESOURCE_ATTRIBUTES="service.namespace=blue,k8s.pod.name=lead-0",
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\nTrue\n", "")
-    assert receiver.metric_names() == {"shanty.bus.connected", "shanty.bus.reconnects", "shanty.event_loop.lag"}
+    bus = {"shanty.bus.connected", "shanty.bus.reconnects", "shanty.bus.waiting"}
+    assert receiver.metric_names() == {*bus, "shanty.event_loop.lag"}
     (resource,) = receiver.metrics[-1].resource_metrics
     described = decoded(resource.resource.attributes)
     assert (described["service.name"], described["service.instance.id"]) == ("lead", "lead-1")

@@ -29,7 +29,7 @@ def specialist() -> Player:
 def use() -> Use:
     """A tool_use block."""
 
-    def block(identity: str, name: str, **arguments: Any) -> dict[str, Any]:
+    def block(identity: str, name: str, /, **arguments: Any) -> dict[str, Any]:
         return {"type": "tool_use", "id": identity, "name": name, "input": arguments}
 
     return block

@@ -23,12 +23,15 @@ SKILL_RULES = "You have skills: instructions for certain work. Call load_skill b
 
 
 def system_prompt(profile: Profile) -> str:
-    """The agent's own prompt, and the rules of its place in the team. The same bytes at every turn."""
+    """The agent's own prompt, and the rules of its place in the team. The same bytes at every turn, until it
+    hires."""
     specialists = "\n".join(described(contract) for contract in profile.contracts.values())
     nested = bool(profile.contracts) and profile.role == "specialist"
-    roles = ("lead", "nested") if nested else ("lead",) if profile.contracts else ("specialist",)
+    leads = bool(profile.contracts) or (profile.hire is not None and profile.role == "lead")
+    roles = ("lead", "nested") if nested else ("lead",) if leads else ("specialist",)
+    roles = ("grader",) if profile.judges else roles
     rules = "\n".join(role_rules(role) for role in roles).format(
-        agent=profile.agent,
+        agent=profile.name,
         team=profile.team,
         place="a specialist" if nested else "the lead",
         specialists=specialists,
@@ -51,7 +54,8 @@ def role_rules(role: str) -> str:
 
 
 def described(contract: Contract) -> str:
-    lines = [f"- {contract.name}: {' '.join(contract.description.split())}"]
+    hired = " (hired by you)" if contract.hired is not None else ""
+    lines = [f"- {contract.name}{hired}: {' '.join(contract.description.split())}"]
     if contract.input_schema:
         lines.append(f"  takes: {msgspec.json.encode(contract.input_schema).decode()}")
     return "\n".join(lines)
@@ -72,7 +76,7 @@ def model_request(
         if profile.permissions.get(tool.name) != "deny"
     )
     return ModelRequest(
-        agent=profile.agent,
+        agent=profile.name,
         thread=thread,
         purpose=purpose,
         system=system_prompt(profile),
@@ -96,7 +100,7 @@ def brief_text(brief: Brief) -> str:
     """A brief as the model reads it, one section a field."""
     sections = {
         "objective": brief.objective,
-        "input": "" if brief.input is None else msgspec.json.encode(brief.input).decode(),
+        "input": "" if brief.input is None else _json(brief.input),
         "expected_output": brief.expected_output,
         "guidance": brief.guidance,
         "boundaries": brief.boundaries,
@@ -105,3 +109,8 @@ def brief_text(brief: Brief) -> str:
         "budget": "" if brief.budget is None else told(brief.budget),
     }
     return "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in sections.items() if text)
+
+
+def _json(value: object) -> str:
+    """As JSON, in which no text can end the section it stands in."""
+    return msgspec.json.encode(value).decode().replace("<", "\\u003c")

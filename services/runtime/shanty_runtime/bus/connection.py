@@ -25,6 +25,7 @@ import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 import nats.errors
@@ -32,7 +33,9 @@ from nats.aio.client import PING_PROTO, Client, Server
 
 from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.clock import Clock
 from shanty_runtime.bus.login import Login, check_files, described, expired, read_login, tls_context, wants_tls
+from shanty_runtime.bus.pressure import Pressure
 from shanty_runtime.bus.settings import BusSettings
 from shanty_runtime.bus.wire import Incoming, MessageParser, Unread, command_line, header_block
 from shanty_runtime.errors import (
@@ -61,8 +64,6 @@ MAX_WAITING_BYTES = 8 * 2**20
 
 WRITE_BUFFER_BYTES = 64 * 2**10
 """What the socket has not taken yet, from which on nothing is added to it."""
-
-WARNING_AFTER_TRIES = 4
 
 EXPIRY_CHECK_S = 0.1
 """How much later than it should a request may be given up that is not answered."""
@@ -150,6 +151,16 @@ class Connection:
             self._expiring.cancel()
             self._expiring = None
 
+    @cached_property
+    def clock(self) -> Clock:
+        """What time it is for everybody who uses this bus."""
+        return Clock()
+
+    @cached_property
+    def pressure(self) -> Pressure:
+        """What waits because the bus does not take it now."""
+        return Pressure()
+
     @property
     def connected(self) -> bool:
         return bool(self._client.is_connected)
@@ -228,19 +239,31 @@ class Connection:
 
     async def persist(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it works or is cancelled. An outage or a lack of space is waited out; anything else raises."""
+        try:
+            return await attempt()
+        except (BusUnavailable, BusFull) as error:
+            first = error
         backoff = Backoff()
+        try:
+            return await self._try_again(what, attempt, first, backoff)
+        finally:
+            self.pressure.over(backoff)
+
+    async def _try_again(
+        self, what: str, attempt: Callable[[], Awaitable[T]], error: BusError, backoff: Backoff
+    ) -> T:
         while True:
-            try:
-                return await attempt()
-            except (BusUnavailable, BusFull) as error:
-                if self._client.closing or not self._client.opened:
-                    raise
-                if backoff.tries == WARNING_AFTER_TRIES:
-                    logger.warning("%s does not succeed, trying on: %s", what, error)
+            if self._client.closing or not self._client.opened:
+                raise error
             if self._available.is_set():
+                self.pressure.refused(backoff, backoff.tries + 1, what, error)
                 await backoff.pause()
             else:
                 await self._available.wait()
+            try:
+                return await attempt()
+            except (BusUnavailable, BusFull) as again:
+                error = again
 
     async def publish(
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""

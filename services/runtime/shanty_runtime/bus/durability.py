@@ -50,40 +50,63 @@ class _Varz(msgspec.Struct, frozen=True):
     jetstream: _JetStream = _JetStream()
 
 
+class _Seen(msgspec.Struct, frozen=True):
+    """What servers say of themselves."""
+
+    servers: tuple[_Varz, ...]
+    unseen: tuple[str, ...] = ()
+    """Those that were to be asked and did not answer, each with the reason."""
+
+    @property
+    def enough(self) -> bool:
+        return len(self.servers) > len(self.unseen)
+
+
 class _SystemAnswer(msgspec.Struct, frozen=True):
     data: _Varz | None = None
 
 
 async def durability(bus: Bus, monitor_url: str = "") -> Durability:
-    """Look by the monitoring ports (several, separated by commas) or, if there are none, by the system account."""
+    """Look by the monitoring ports (several, separated by commas) or, if there are none, by the system account.
+
+    Of several, a majority has to answer, as it has to for the cluster to work at all: a service has to be able to
+    start while one of three servers is down. Every one that answers has to be durable.
+    """
     version = bus.connection.server_version
     if _numbers(version) < OLDEST_SERVER:
         oldest = ".".join(map(str, OLDEST_SERVER))
         return Durability(verified=False, reason=f"nats-server {version} is older than {oldest}: upgrade it")
     if not monitor_url and bus.settings.zone == "agent":
         return Durability(verified=None, reason=NOBODY_LOOKS)
-    servers = await (_over_http(monitor_url) if monitor_url else _over_system_account(bus))
-    if isinstance(servers, str):
-        return Durability(verified=None, reason=servers)
-    lax = [server.server_name for server in servers if not _is_durable(server)]
+    seen = await (_over_http(monitor_url) if monitor_url else _over_system_account(bus))
+    lax = [server.server_name for server in seen.servers if not _is_durable(server)]
     if lax:
         return Durability(verified=False, reason=f"{', '.join(lax)} acks before it flushes: {FIX}")
-    return Durability(verified=True, reason=f"{len(servers)} of {len(servers)} servers flush before they ack")
+    if not seen.enough:
+        return Durability(verified=None, reason="; ".join(seen.unseen))
+    number = len(seen.servers)
+    flush = f"{number} of {number + len(seen.unseen)} servers flush before they ack"
+    return Durability(verified=True, reason="; ".join((flush, *seen.unseen)))
 
 
 def _is_durable(server: _Varz) -> bool:
     return server.jetstream.config is not None and server.jetstream.config.sync_always
 
 
-async def _over_http(monitor_urls: str) -> list[_Varz] | str:
-    """What the servers say of themselves, or why it is not known."""
-    found = []
-    for url in monitor_urls.split(","):
-        try:
-            found.append(await asyncio.to_thread(_fetch, f"{url.strip().rstrip('/')}/varz"))
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            return f"{url.strip()} cannot be read: {error}"
-    return found
+async def _over_http(monitor_urls: str) -> _Seen:
+    found = await asyncio.gather(*(_ask(url.strip()) for url in monitor_urls.split(",")))
+    return _Seen(
+        servers=tuple(each for each in found if isinstance(each, _Varz)),
+        unseen=tuple(each for each in found if isinstance(each, str)),
+    )
+
+
+async def _ask(url: str) -> _Varz | str:
+    """What a server says of itself, or why that is not known."""
+    try:
+        return await asyncio.to_thread(_fetch, f"{url.rstrip('/')}/varz")
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        return f"{url} cannot be read: {error}"
 
 
 def _fetch(url: str) -> _Varz:
@@ -93,7 +116,7 @@ def _fetch(url: str) -> _Varz:
         return msgspec.json.decode(answer.read(), type=_Varz)
 
 
-async def _over_system_account(bus: Bus) -> list[_Varz] | str:
+async def _over_system_account(bus: Bus) -> _Seen:
     found: list[_Varz] = []
 
     def hear(answer: Incoming) -> bool:
@@ -105,7 +128,7 @@ async def _over_system_account(bus: Bus) -> list[_Varz] | str:
     # Every server of a cluster answers, and nobody says which answer is the last.
     with contextlib.suppress(BusError):
         await bus.connection.converse("$SYS.REQ.SERVER.PING.VARZ", b"", hear, timeout_s=0.5)
-    return found or NOBODY_LOOKS
+    return _Seen(servers=tuple(found), unseen=() if found else (NOBODY_LOOKS,))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -12,8 +12,10 @@ import logging
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import IO
+
+import msgspec
 
 from shanty_protocol import ChunkAddress, FileAddress, FileVersion, ProtocolError, subjects
 from shanty_protocol.codec import decode_file_version, encode, message_headers
@@ -54,6 +56,12 @@ class Files:
         return await self._connection.persist(
             f"reading {filter_subject}", lambda: self._versions(run, filter_subject, newest.seq)
         )
+
+    async def run_messages(self, run: str) -> AsyncIterator[RawMessage]:
+        """Every version of every file of a run as it is stored, readable or not: for archives."""
+        stream, filter_subject = file_stream(lane_of(run)), subjects.versions_filter(run)
+        async for message in jetstream.read_on(self._connection, stream, filter_subject):
+            yield msgspec.structs.replace(message, headers=jetstream.authored(message.headers))
 
     async def content(self, run: str, version: FileVersion) -> AsyncGenerator[bytes, None]:
         """The bytes of a version, part by part. Raises WorkspaceError where they do not match its digest."""

@@ -6,7 +6,8 @@ Every call raises one of our errors. A call that has to succeed goes through `Co
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,15 +25,21 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 """Somebody else took the subject, or our own write succeeded and its ack was lost."""
 STORE_FAILED = 10077
 """No space, or the subject has its one message already: the description tells which."""
-NO_SPACE = (10023, 10028, 10047)
+NO_SPACE = (10002, 10023, 10028, 10047)
+"""The account, the server, its memory, its disk: each has a limit of its own."""
 NO_MESSAGE = 10037
 STREAM_MISSING = 10059
 CONSUMER_MISSING = 10014
 SERVICE_UNAVAILABLE = 503
 
 FOUND_NOTHING = 404
+TOO_MANY = 413
 END_OF_BATCH = 204
 BATCH_MESSAGES = 500
+MOST_LOOKED_UP = 1_024
+"""Subjects that the server looks up for one question."""
+FIRST_WINDOW_BACK = 256
+"""Places of a stream that are looked through first, where it is read from its end."""
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -184,11 +191,45 @@ async def get_batch(
     return found, more
 
 
+async def get_few(
+    connection: Connection, stream: str, filters: Sequence[str], *, from_seq: int = 1
+) -> tuple[list[RawMessage], bool] | None:
+    """The newest message of each subject under these filters in stream order, and whether there are more; None
+    where these are more subjects than the server looks up at once.
+
+    The server finds them by their subjects, in an index, where `get_batch` has it look through what is stored.
+    """
+    found: list[RawMessage] = []
+    more = too_many = False
+
+    def hear(answer: Incoming) -> bool:
+        nonlocal more, too_many
+        if answer.status == 0:
+            found.append(_stored(answer))
+            return False
+        too_many = answer.status == TOO_MANY
+        if answer.status not in (FOUND_NOTHING, END_OF_BATCH, TOO_MANY):
+            raise _no_answer(filters[0], answer)
+        more = int(answer.headers.get("Nats-Num-Pending", "0")) > 0
+        return True
+
+    request = {"batch": MOST_LOOKED_UP, "seq": max(from_seq, 1), "multi_last": list(filters)}
+    await connection.converse(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), hear)
+    return None if too_many else (found, more)
+
+
 async def read_on(
     connection: Connection, stream: str, filter_subject: str, from_seq: int = 1
-) -> AsyncIterator[RawMessage]:
-    """Everything stored under a filter, in stream order, over outages."""
+) -> AsyncGenerator[RawMessage, None]:
+    """Everything stored under a filter, in stream order, over outages. For streams with one message a subject."""
     more = True
+    if from_seq <= 1:
+        looking_up = partial(get_few, connection, stream, (filter_subject,))
+        few = await connection.persist(f"reading {filter_subject}", looking_up)
+        page, more = few or ([], True)
+        for message in page:
+            yield message
+        from_seq = page[-1].seq + 1 if page else 1
     while more:
         attempt = partial(get_batch, connection, stream, filter_subject, from_seq=from_seq)
         page, more = await connection.persist(f"reading {filter_subject}", attempt)
@@ -196,6 +237,31 @@ async def read_on(
             yield message
         if page:
             from_seq = page[-1].seq + 1
+
+
+async def read_back(
+    connection: Connection, stream: str, wanted: Callable[[str], bool]
+) -> AsyncGenerator[RawMessage, None]:
+    """Messages whose subject is wanted, from the newest on, as far as they are asked for.
+
+    The server reads forwards only, so this goes back in windows, each twice as long as the one before. It asks for
+    all that is there: to find out how much is under a filter the server would go through every subject it has.
+    """
+    newest = await connection.persist(f"reading {stream}", partial(get_last, connection, stream, ">"))
+    below, length = (0 if newest is None else newest.seq + 1), FIRST_WINDOW_BACK
+    while below > 1:
+        begin = max(1, below - length)
+        found: list[RawMessage] = []
+        from_seq = begin
+        while from_seq < below:
+            most = min(BATCH_MESSAGES, below - from_seq)
+            attempt = partial(get_batch, connection, stream, ">", from_seq=from_seq, max_messages=most)
+            page, _ = await connection.persist(f"reading {stream}", attempt)
+            found += [message for message in page if message.seq < below and wanted(message.subject)]
+            from_seq = page[-1].seq + 1 if page else below
+        for message in reversed(found):
+            yield message
+        below, length = begin, 2 * length
 
 
 def lagging(filter_subject: str) -> BusUnavailable:
@@ -229,8 +295,10 @@ def _no_answer(what: str, answer: Incoming) -> BusRefused:
 
 async def manage(connection: Connection, call: str, request: object = None) -> dict[str, Any]:
     """A call of the JetStream API by name, such as `STREAM.INFO.SHANTY_0`."""
+    asked_s = time.monotonic()
     answer = await connection.request(f"$JS.API.{call}", b"" if request is None else msgspec.json.encode(request))
     found: dict[str, Any] = msgspec.json.decode(answer.data, type=dict[str, Any])
+    connection.clock.told(found, asked_s, time.monotonic())
     if "error" in found:
         raise refused(call, msgspec.convert(found["error"], ApiError))
     return found

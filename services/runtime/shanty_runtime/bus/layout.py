@@ -6,7 +6,7 @@ returns is compared, not what was sent: some settings change others (schedules t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -20,6 +20,8 @@ from shanty_protocol.streams import (
     entry_stream,
     lane_streams,
     memory_stream,
+    trigger_consumer,
+    trigger_stream,
 )
 from shanty_runtime.bus.jetstream import CONSUMER_MISSING, STREAM_MISSING, manage
 from shanty_runtime.errors import BusRefused, LayoutDrift
@@ -40,6 +42,10 @@ CHOSEN_BY_OPERATORS = frozenset(
 
 Config = dict[str, Any]
 
+Mapped = Mapping[str, Sequence[str]]
+"""Subjects whose messages start runs, by team."""
+NOTHING_MAPPED: Mapped = {}
+
 
 class Change(msgspec.Struct, frozen=True):
     """Something `create_layout` did."""
@@ -54,14 +60,16 @@ async def create_layout(
     *,
     lanes: Sequence[str] = ("0",),
     agents: Sequence[str],
+    mapped: Mapped = NOTHING_MAPPED,
     num_replicas: int | None = None,
     max_bytes: int | None = None,
+    max_age_s: int | None = None,
     ack_wait_s: float | None = None,
 ) -> tuple[Change, ...]:
     """Create what is missing and update what differs. Raises LayoutDrift for what the server will not change.
 
     Doing it again changes nothing. What is there besides is left alone, and so is what operators choose (replicas,
-    sizes, ages, waits) unless it is given here.
+    sizes, ages, waits) unless it is given here. `max_age_s` is of what belongs to runs.
     """
     given = {
         name
@@ -69,22 +77,24 @@ async def create_layout(
         if value is not None
     }
     kept = CHOSEN_BY_OPERATORS - given
+    of_runs = {stream.name for lane in lanes for stream in lane_streams(lane)}
     changes: list[Change] = []
-    for name in _stream_names(lanes):
+    for name in _stream_names(lanes, mapped):
         found = await _stream(bus, name)
-        wanted = _stream_config(lanes, name, found, num_replicas=num_replicas, max_bytes=max_bytes)
-        changes += await _make_stream(bus, name, _keeping(wanted, found, kept), found)
-    for lane in lanes:
-        for agent in agents:
-            for consumer in agent_consumers(lane, agent, ack_wait_s=ack_wait_s or DEFAULT_ACK_WAIT_S):
-                there = await _consumer(bus, consumer)
-                changes += await _make_consumer(
-                    bus, consumer, _keeping(consumer_config(consumer), there, kept), there
-                )
+        wanted = _stream_config(lanes, mapped, name, found, num_replicas=num_replicas, max_bytes=max_bytes)
+        settings = _keeping(wanted, found, kept)
+        if max_age_s is not None and name in of_runs:
+            settings = {**settings, "max_age": max_age_s * NANOSECONDS}
+        changes += await _make_stream(bus, name, settings, found)
+    for consumer in _consumers(lanes, agents, mapped, ack_wait_s or DEFAULT_ACK_WAIT_S):
+        there = await _consumer(bus, consumer)
+        changes += await _make_consumer(bus, consumer, _keeping(consumer_config(consumer), there, kept), there)
     return tuple(changes)
 
 
-async def check_layout(bus: Bus, lanes: Sequence[str], agents: Sequence[str]) -> None:
+async def check_layout(
+    bus: Bus, lanes: Sequence[str], agents: Sequence[str], mapped: Mapped = NOTHING_MAPPED
+) -> None:
     """Raises LayoutDrift that names every difference between the server and what this version needs.
 
     In an agent's own account only its mail is there to be looked at: what a stream says of itself can be made to name
@@ -92,19 +102,17 @@ async def check_layout(bus: Bus, lanes: Sequence[str], agents: Sequence[str]) ->
     """
     confined = bus.settings.zone == "agent"
     drifted: list[tuple[str, tuple[str, ...]]] = []
-    for name in () if confined else _stream_names(lanes):
+    for name in () if confined else _stream_names(lanes, mapped):
         found = await _stream(bus, name)
-        wanted = _stream_config(lanes, name, found)
+        wanted = _stream_config(lanes, mapped, name, found)
         if differences := _differences(wanted, found, ignored=CHOSEN_BY_OPERATORS):
             drifted.append((name, differences))
-    for lane in lanes:
-        for agent in agents:
-            for consumer in agent_consumers(lane, agent):
-                if confined and consumer.stream != entry_stream(lane):
-                    continue
-                there = await _consumer(bus, consumer)
-                if differences := _differences(consumer_config(consumer), there, ignored=CHOSEN_BY_OPERATORS):
-                    drifted.append((f"{consumer.stream}/{consumer.name}", differences))
+    for consumer in _consumers(lanes, agents, mapped, DEFAULT_ACK_WAIT_S):
+        if confined and consumer.stream not in map(entry_stream, lanes):
+            continue
+        there = await _consumer(bus, consumer)
+        if differences := _differences(consumer_config(consumer), there, ignored=CHOSEN_BY_OPERATORS):
+            drifted.append((f"{consumer.stream}/{consumer.name}", differences))
     if len(drifted) == 1:
         raise LayoutDrift(*drifted[0])
     if drifted:
@@ -173,23 +181,39 @@ def consumer_config(spec: ConsumerSpec) -> Config:
     }
 
 
-def _stream_configs(lanes: Sequence[str], num_replicas: int, max_bytes: int) -> Iterator[tuple[str, Config]]:
+def _consumers(
+    lanes: Sequence[str], agents: Sequence[str], mapped: Mapped, ack_wait_s: float
+) -> Iterator[ConsumerSpec]:
+    for lane in lanes:
+        for agent in agents:
+            yield from agent_consumers(lane, agent, ack_wait_s=ack_wait_s)
+    for team in mapped:
+        yield trigger_consumer(team, ack_wait_s=ack_wait_s)
+
+
+def _stream_configs(
+    lanes: Sequence[str], mapped: Mapped, num_replicas: int, max_bytes: int
+) -> Iterator[tuple[str, Config]]:
     for lane in lanes:
         for stream in lane_streams(lane, num_replicas=num_replicas, max_bytes=max_bytes):
             yield stream.name, stream_config(stream)
     memory = memory_stream(num_replicas=num_replicas, max_bytes=max_bytes)
     yield memory.name, stream_config(memory)
+    for team, starts_on in mapped.items():
+        triggers = trigger_stream(team, starts_on, num_replicas=num_replicas, max_bytes=max_bytes)
+        yield triggers.name, stream_config(triggers)
     for bucket in buckets(num_replicas=num_replicas):
         config = bucket_config(bucket)
         yield config["name"], config
 
 
-def _stream_names(lanes: Sequence[str]) -> list[str]:
-    return [name for name, _ in _stream_configs(lanes, 1, DEFAULT_MAX_BYTES)]
+def _stream_names(lanes: Sequence[str], mapped: Mapped) -> list[str]:
+    return [name for name, _ in _stream_configs(lanes, mapped, 1, DEFAULT_MAX_BYTES)]
 
 
 def _stream_config(
     lanes: Sequence[str],
+    mapped: Mapped,
     name: str,
     found: Config | None,
     *,
@@ -198,7 +222,7 @@ def _stream_config(
 ) -> Config:
     """What a stream should be. What a bucket needs depends on how many replicas there are, or are to be."""
     replicas = num_replicas or (1 if found is None else int(found["num_replicas"]))
-    return dict(_stream_configs(lanes, replicas, max_bytes or DEFAULT_MAX_BYTES))[name]
+    return dict(_stream_configs(lanes, mapped, replicas, max_bytes or DEFAULT_MAX_BYTES))[name]
 
 
 def _keeping(wanted: Config, found: Config | None, kept: frozenset[str]) -> Config:

@@ -19,7 +19,7 @@ from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.connection import Connection
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, TTL, Taken
-from shanty_runtime.errors import BusError
+from shanty_runtime.errors import BusError, BusUnavailable
 from shanty_runtime.telemetry import metrics
 
 logger = logging.getLogger("shanty.bus")
@@ -48,6 +48,15 @@ class _Value(msgspec.Struct, frozen=True):
     holder: str
     token: str
     """Different for every lease, so that a renewal whose ack was lost is known for our own."""
+
+
+class _Wish(msgspec.Struct):
+    """A lease that somebody tries to get, over as many tries as it takes."""
+
+    value: _Value
+    began_s: float
+    after_run_out: bool = False
+    """A try without an answer was for a key whose lease had run out: should it have worked, that is not forgotten."""
 
 
 _values = msgspec.json.Decoder(_Value)
@@ -105,8 +114,8 @@ class Leases:
 
     async def take(self, key: str, holder: str) -> Lease | Busy:
         """Take the lease of `<agent>.<run>.<thread>`, or learn who has it. One round trip where nobody had it."""
-        value, began_s = _Value(holder, secrets.token_hex(8)), time.monotonic()
-        return await self._connection.persist(f"taking the lease of {key}", lambda: self._take(key, value, began_s))
+        wish = _Wish(_Value(holder, secrets.token_hex(8)), time.monotonic())
+        return await self._connection.persist(f"taking the lease of {key}", lambda: self._take(key, wish))
 
     async def release(self, lease: Lease) -> None:
         async with lease.changing:
@@ -126,14 +135,17 @@ class Leases:
 
     # Taking
 
-    async def _take(self, key: str, value: _Value, began_s: float) -> Lease | Busy:
-        expected, abandoned = self._traces.pop(key, 0), False
+    async def _take(self, key: str, wish: _Wish) -> Lease | Busy:
+        value, expected, abandoned = wish.value, self._traces.pop(key, 0), False
         backoff = Backoff(first_s=0.002, most_s=0.1)
         while True:
             sent_s = time.monotonic()
             try:
                 revision = await self._put(key, value, expected)
                 return self._begin(key, value, revision, sent_s, abandoned=abandoned)
+            except BusUnavailable:
+                wish.after_run_out = wish.after_run_out or abandoned
+                raise
             except Taken:
                 standing = await self._look(key)
             if standing is None:
@@ -143,7 +155,7 @@ class Leases:
             elif standing.value == value:
                 # An earlier try had worked, and its ack was lost. When it was stored nobody knows.
                 self._at_once.set()
-                return self._begin(key, value, standing.revision, began_s, abandoned=abandoned)
+                return self._begin(key, value, standing.revision, wish.began_s, abandoned=wish.after_run_out)
             else:
                 return Busy(standing.value.holder)
             await backoff.pause()  # a replica that lags may have shown an old state
@@ -185,17 +197,23 @@ class Leases:
     # Renewing
 
     async def _keep_renewing(self) -> None:
+        complained = False
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.lease_s / RENEWALS_PER_LEASE):
                     await self._at_once.wait()
             self._at_once.clear()
-            await asyncio.gather(*(self._renew(lease) for lease in tuple(self._held)))
+            found = await asyncio.gather(*(self._renew(lease) for lease in tuple(self._held)))
+            failed = [error for error in found if error is not None]
+            if failed and not complained:  # once for all of them, and not at every try
+                logger.info("%d leases could not be renewed yet: %s", len(failed), failed[0])
+            complained = bool(failed)
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease) -> BusError | None:
+        """Why it could not be renewed yet, where it could not."""
         async with lease.changing:
             if lease not in self._held:
-                return
+                return None
             try:
                 if not await self._extend(lease) and not await self._recover(lease):
                     logger.warning("the lease of %s is lost", lease.key)
@@ -203,7 +221,8 @@ class Leases:
                     self._end(lease)
                     lease.lost.set()
             except BusError as error:
-                logger.info("the lease of %s could not be renewed yet: %s", lease.key, error)
+                return error
+        return None
 
     async def _extend(self, lease: Lease) -> bool:
         sent_s = time.monotonic()

@@ -47,6 +47,7 @@ class Delivery:
         "data",
         "delivered",
         "headers",
+        "message_id",
         "reply",
         "seq",
         "settled",
@@ -61,6 +62,7 @@ class Delivery:
         self.delivered, self.seq, self.stored_at_s = _metadata(message.reply)
         self.settled = False
         self.reply = message.reply
+        self.message_id = message.headers.get("Nats-Msg-Id", "")
         # A message the server wrote as an answer to somebody's request carries these, and only such a one does.
         self.copied = "Nats-Stream" in message.headers or "Nats-Subject" in message.headers
         self._pull = pull
@@ -96,11 +98,14 @@ class Delivery:
 class Pull:
     """Made by `Bus.pull`. `async for` gives deliveries until `close`; then what is in hand is still kept alive."""
 
-    def __init__(self, connection: Connection, stream: str, consumer: str, max_in_hand: int) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, consumer: str, max_in_hand: int, *, takes_copies: bool = False
+    ) -> None:
         assert max_in_hand >= 1, "a pull needs room for one delivery"
         self.stream = stream
         self.consumer = consumer
         self.max_in_hand = max_in_hand
+        self.takes_copies = takes_copies
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = ""
@@ -188,7 +193,7 @@ class Pull:
                 return None
             if self._ready and len(self._in_hand) - len(self._ready) < self.max_in_hand:
                 delivery = self._ready.popleft()
-                if not delivery.copied:
+                if self.takes_copies or not delivery.copied:
                     return delivery
                 logger.error("%s was written by the server in somebody's name; it is put away", delivery.subject)
                 await delivery.term("written by the server, not by its author")

@@ -115,11 +115,12 @@ class RehearsalModel:
 
     async def reply(self, request: ModelRequest, *, stream: Stream | None = None) -> ModelReply:
         turn = Turn(request)
-        await asyncio.sleep(self.pace_s)
         try:
             move = self.rehearsal(turn) if request.purpose == "turn" else summary_of(turn)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"the rehearsal of {request.agent} failed: {type(error).__name__}: {error}") from error
+        # The function is asked first: what it notes is when the call began, as a provider's meter would.
+        await asyncio.sleep(self.pace_s)
         blocks = tuple(to_blocks(move, turn.number))
         stop_reason = "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
         usage = Usage(input_tokens=await self.count_tokens(request), output_tokens=estimated_tokens(blocks))

@@ -10,9 +10,10 @@ from shanty_runtime.team.budgets import read_budget
 from shanty_runtime.team.definition import AgentDefinition, Role
 from shanty_runtime.team.fields import Fields, both_spellings
 from shanty_runtime.team.folder import Folder
+from shanty_runtime.team.hedging import read_hedge
 from shanty_runtime.team.mcp_servers import only_refers, read_mcp_servers
 from shanty_runtime.team.modules import Modules
-from shanty_runtime.team.permissions import read_permissions
+from shanty_runtime.team.permissions import NamedSpecialist, read_permissions
 from shanty_runtime.team.problems import advice, described
 from shanty_runtime.team.rosters import Named, read_roster
 from shanty_runtime.team.schemas import read_schema
@@ -46,6 +47,7 @@ HONOURED = (
     "budget",
     "permissions",
     "ask_human",
+    "hedge",
 )
 SPELLINGS = both_spellings((*HONOURED, *NOT_HONOURED))
 EFFORTS = ("low", "medium", "high")
@@ -67,6 +69,7 @@ class Agents:
     ) -> None:
         self.rosters: dict[str, tuple[Named, ...]] = {}
         """The specialists of every agent that names some in its front matter."""
+        self.named_in_permissions: list[NamedSpecialist] = []
         self._folder = folder
         self._lead = lead
         self._skills = skills
@@ -106,13 +109,14 @@ class Agents:
             self._folder.problems.add(path, file.prompt_line, 1, "the prompt is empty", hint)
         memory = _memory(fields)
         servers = read_mcp_servers(fields, self._folder.problems, path)
+        tools, specialists = resolve_tools(fields, self._own_tools, memory), self._roster(fields, path, name, role)
         return AgentDefinition(
             name=name,
             description=fields.text("description"),
             role=role,
             prompt=file.prompt,
             model=fields.text("model", "inherit"),
-            tools=resolve_tools(fields, self._own_tools, memory),
+            tools=tools,
             effort=cast(Effort, fields.choice("effort", EFFORTS, "medium")),
             max_turns=fields.whole("max_turns", None, low=1, high=MAX_TURNS),
             input_schema=self._schema(fields, path, "input"),
@@ -121,10 +125,21 @@ class Agents:
             mcp_servers=servers,
             skills=self._skills.of(fields),
             egress=_egress(fields),
-            specialists=self._roster(fields, path, name, role),
-            permissions=read_permissions(fields, self._own_tools, [server.name for server in servers]),
+            specialists=specialists,
+            permissions=read_permissions(
+                fields, self._own_tools, [server.name for server in servers], self.named_in_permissions
+            ),
             ask_human=fields.flag("ask_human"),
             budget=read_budget(fields, self._folder.problems, path),
+            hedge_after_s=read_hedge(
+                fields,
+                self._folder.problems,
+                path,
+                tools=tools,
+                own=self._own_tools,
+                servers=servers,
+                leads=bool(specialists) or role == "lead",
+            ),
             not_honoured=tuple(written for key, written in fields.given() if _has_no_effect(fields, key)),
         )
 

@@ -9,7 +9,9 @@ import msgspec
 
 from shanty_protocol import Budget, Effort
 from shanty_runtime.agent.handler import Handler
-from shanty_runtime.agent.profile import Permission
+from shanty_runtime.agent.outcomes import Grading
+from shanty_runtime.agent.permissions import Permission
+from shanty_runtime.agent.profile import HirePolicy
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models.rehearsal import Rehearsal
 from shanty_runtime.tools.base import Tool
@@ -17,6 +19,7 @@ from shanty_runtime.tools.egress import EgressRule
 from shanty_runtime.tools.mcp_server import McpServer
 from shanty_runtime.tools.memory import Access
 from shanty_runtime.tools.skills import Skill
+from shanty_runtime.triggers.definition import Trigger, subjects_of
 
 Role = Literal["lead", "specialist"]
 
@@ -69,6 +72,10 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a specialist may ask people. A lead always may."""
     budget: Budget | None = None
     """What a delegation to it is granted where its lead names nothing else."""
+    judges: bool = False
+    """It judges what the lead hands in. Nobody delegates to it."""
+    hedge_after_s: float | None = None
+    """After which time without a reply a second thread gets the brief of a delegation to it; none: never."""
     not_honoured: tuple[str, ...] = ()
     """Fields of Claude Code's front matter that are understood and have no effect here."""
 
@@ -81,7 +88,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     lead: AgentDefinition
     specialists: tuple[AgentDefinition, ...] = ()
-    """Every agent but the lead: those it leads itself, then those that they lead."""
+    """Every agent but the lead: those it leads itself, then those that they lead, then the host of hired ones."""
     tools: dict[str, Tool] = {}
     """Those of tools.py; the built-in ones are `shanty_runtime.tools.files.WORKSPACE_TOOLS`."""
     rehearsals: dict[str, Rehearsal] = {}
@@ -90,12 +97,24 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     """What a run may spend where whoever starts it says nothing else."""
     permissions: dict[str, Permission] = {}
     """What is said of tools for every agent that says nothing else."""
+    grading: Grading | None = None
+    """What its deliverables are judged by; the agent that judges is among `specialists`."""
     model: str = ""
     """For agents that inherit; empty where the team names none."""
+    triggers: tuple[Trigger, ...] = ()
+    """What starts runs by itself."""
+    hire: HirePolicy | None = None
+    """Whom the lead may make up for a run; none where it may not."""
 
     @property
     def agents(self) -> tuple[AgentDefinition, ...]:
         return (self.lead, *self.specialists)
+
+    @property
+    def mapped(self) -> dict[str, tuple[str, ...]]:
+        """Subjects whose messages start runs, by this team's name; empty where there are none."""
+        subjects = subjects_of(self.triggers)
+        return {self.name: subjects} if subjects else {}
 
     def agent(self, name: str) -> AgentDefinition:
         """The agent of that name. Raises ConfigError."""
@@ -112,6 +131,19 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     def leads_of(self, name: str) -> tuple[str, ...]:
         """Who may delegate to an agent."""
         return tuple(agent.name for agent in self.agents if name in agent.specialists)
+
+    def fenced_of(self, agent: AgentDefinition) -> tuple[str, ...]:
+        """The tools of an agent, from tools.py, whose calls the tool gateway makes."""
+        return tuple(name for name in agent.tools if name in self.tools and self.tools[name].fenced)
+
+    @property
+    def fenced(self) -> tuple[str, ...]:
+        """The agents that the tool gateway makes calls for. Where there is none, the team needs no such gateway."""
+        return tuple(
+            agent.name
+            for agent in self.agents
+            if self.fenced_of(agent) or any(server.fenced for server in agent.mcp_servers)
+        )
 
     def rehearsal_for(self, name: str) -> Rehearsal:
         """The function that plays an agent. Raises ConfigError where there is none."""

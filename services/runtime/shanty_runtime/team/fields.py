@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from shanty_protocol import ProtocolError
-from shanty_protocol.ids import checked
+from shanty_protocol.ids import HOST, checked
 from shanty_protocol.zones import NOT_AGENTS
 from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import Problems, described, nearest
 
 Default = TypeVar("Default", bound=int | None)
 
-RESERVED_NAMES = NOT_AGENTS
-"""Addresses and users of the bus that are not agents of a team."""
+RESERVED_NAMES = NOT_AGENTS | {HOST}
+"""Addresses and users of the bus that are not agents of a team, and the agent that every team has which hires."""
 
 
 class Fields:

@@ -14,13 +14,16 @@ from shanty_runtime.team.budgets import read_budget
 from shanty_runtime.team.definition import AgentDefinition, Limits, Team
 from shanty_runtime.team.fields import Fields, both_spellings
 from shanty_runtime.team.folder import Folder
+from shanty_runtime.team.hiring import host_of, read_hire
 from shanty_runtime.team.importing import TeamPackage
 from shanty_runtime.team.modules import Modules
-from shanty_runtime.team.permissions import read_permissions
+from shanty_runtime.team.outcomes import read_outcome
+from shanty_runtime.team.permissions import check_named, read_permissions
 from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import Problems, described, nearest
 from shanty_runtime.team.rosters import Named, check_tree, read_roster
 from shanty_runtime.team.skills import Skills
+from shanty_runtime.team.triggers import read_triggers
 
 TEAM_FILE = "team.yaml"
 API_VERSION = "shanty/v1"
@@ -35,6 +38,9 @@ KEYS = (
     "limits",
     "permissions",
     "budget",
+    "outcome",
+    "hire",
+    "triggers",
 )
 DEFAULT_LEAD = "lead"
 MONTH_S = 30 * 24 * 3600.0
@@ -67,10 +73,19 @@ def _read(folder: Folder, package: TeamPackage) -> Team | None:
     lead, specialists = _agents(fields, named_lead, agents)
     if named_lead is not None:
         check_tree(folder.problems, named_lead.name, agents.rosters, limits.max_depth)
+    hire = read_hire(fields, folder.problems, TEAM_FILE, tools)
+    if hire is not None:
+        specialists = (*specialists, host_of(hire, fields.text("model")))
     skills.check_all()
     names = [agent.name for agent in (lead, *specialists) if agent is not None]
+    outcome = read_outcome(fields, folder, TEAM_FILE, names)
+    if outcome is not None:
+        specialists, names = (*specialists, outcome.grader), [*names, outcome.grader.name]
+    permissions = read_permissions(fields, tools, _servers((lead, *specialists)), agents.named_in_permissions)
+    check_named(agents.named_in_permissions, {each.name for roster in agents.rosters.values() for each in roster})
     rehearsals = modules.rehearsals(names)
     name = _team_name(fields)
+    triggers = read_triggers(fields, folder.problems, TEAM_FILE, lead, fields.text("goal"))
     if lead is None:
         return None
     return Team(
@@ -84,8 +99,11 @@ def _read(folder: Folder, package: TeamPackage) -> Team | None:
         rehearsals=rehearsals,
         limits=limits,
         budget=read_budget(fields, folder.problems, TEAM_FILE),
-        permissions=read_permissions(fields, tools, _servers((lead, *specialists))),
+        grading=None if outcome is None else outcome.grading,
+        permissions=permissions,
         model=fields.text("model"),
+        hire=hire,
+        triggers=triggers,
     )
 
 

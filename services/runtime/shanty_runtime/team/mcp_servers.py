@@ -8,6 +8,9 @@
         allow: [search_code, create_issue]
         effect: {search_code: read}
         timeout_s: 20
+        fenced: true
+
+A server that is `fenced` is the tool gateway's: the agent knows its tools from team.lock.json and calls them there.
 
 A list of names, as Claude Code also has it, refers to servers that are set up somewhere else, and has no effect.
 """
@@ -24,7 +27,19 @@ from shanty_runtime.team.problems import Problems, described
 from shanty_runtime.tools.base import Effect
 from shanty_runtime.tools.mcp_server import REFERENCE, McpServer
 
-KEYS = ("type", "command", "args", "env", "url", "headers", "allow", "effect", "timeout_s", "max_result_bytes")
+KEYS = (
+    "type",
+    "command",
+    "args",
+    "env",
+    "url",
+    "headers",
+    "allow",
+    "effect",
+    "timeout_s",
+    "max_result_bytes",
+    "fenced",
+)
 TYPES = ("stdio", "http")
 EFFECTS = ("read", "idempotent", "irreversible")
 MOST_TIMEOUT_S = 3600.0
@@ -87,6 +102,7 @@ class _Reading:
             effects=self._effects(),
             timeout_s=fields.seconds("timeout_s", 60.0, high=MOST_TIMEOUT_S),
             max_result_bytes=fields.whole("max_result_bytes", 2**20, low=1, high=MOST_RESULT_BYTES),
+            fenced=fields.flag("fenced"),
         )
 
     def _check_kind(self, command: str, url: str) -> None:

@@ -25,6 +25,7 @@ FIELD_TOOLS = {
 
 CONTROL_TOOLS = (
     "delegate",
+    "hire_specialist",
     "wait_for_replies",
     "send_to_specialist",
     "list_specialists",

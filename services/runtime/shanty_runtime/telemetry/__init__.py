@@ -9,6 +9,7 @@ from shanty_runtime.telemetry.setup import Telemetry, configure
 from shanty_runtime.telemetry.spans import (
     OpenSpan,
     agent_span,
+    continued,
     model_span,
     process_span,
     publish_span,
@@ -24,6 +25,7 @@ __all__ = [
     "agent_span",
     "configure",
     "configure_logging",
+    "continued",
     "extract",
     "inject",
     "log_context",

@@ -55,6 +55,10 @@ STALE_S = 30.0
 """What was seen of a queue is not repeated for longer: old figures are worse than none."""
 
 UNKNOWN_TOOL = "unknown"
+NO_TRIGGER = "none"
+
+TRIGGER_FAILURES = ("invalid_message", "invalid_input")
+"""Why a message may start no run."""
 
 LIMITS = ("token_limit", "cost_limit", "model_call_limit", "tool_call_limit", "time_limit")
 """What a thread may run out of."""
@@ -121,10 +125,16 @@ _activations = _Kept(names.ACTIVATIONS)
 _threads_active = _Kept(names.THREADS_ACTIVE)
 _threads_taken_over = _Kept(names.THREADS_TAKEN_OVER)
 _budgets_exhausted = _Kept(names.BUDGETS_EXHAUSTED)
+_triggers_fired = _Kept(names.TRIGGERS_FIRED)
+_triggers_failed = _Kept(names.TRIGGERS_FAILED)
+_people_asked = _Kept(names.PEOPLE_ASKED)
+_people_settled = _Kept(names.PEOPLE_SETTLED)
 _leases_lost = _Kept(names.LEASES_LOST)
 _bus_connected = _Kept(names.BUS_CONNECTED)
 _bus_reconnects = _Kept(names.BUS_RECONNECTS)
 _bus_durable = _Kept(names.BUS_DURABLE)
+_bus_waits = _Kept(names.BUS_WAITS)
+_clock_ahead = _Kept(names.CLOCK_AHEAD)
 _model_cost = _Kept(names.MODEL_COST)
 _model_unpriced = _Kept(names.MODEL_UNPRICED)
 _model_cache_tokens = _Kept(names.MODEL_CACHE_TOKENS)
@@ -145,7 +155,7 @@ def agent_begins(agent: str, model: str, specialists: Iterable[str]) -> None:
     `model` is empty for an agent that is Python code.
     """
     _threads_active.add(0, agent)
-    for counter in (_mail_redelivered, _threads_taken_over, _leases_lost):
+    for counter in (_mail_redelivered, _threads_taken_over, _leases_lost, _people_asked, _people_settled):
         counter.add(0, agent)
     for code in CODES:
         _mail_rejected.add(0, agent, code)
@@ -181,6 +191,22 @@ def entry_written(address: EntryAddress, entry: Entry, opened_at_ms: int) -> Non
             pass
 
 
+def trigger_begins(trigger: str) -> None:
+    """A replica of a lead begins to watch it. Its counters begin at 0, as those of an agent do."""
+    _triggers_fired.add(0, trigger)
+    for code in TRIGGER_FAILURES:
+        _triggers_failed.add(0, trigger, code)
+
+
+def trigger_fired(trigger: str) -> None:
+    _triggers_fired.add(1, trigger)
+
+
+def trigger_failed(trigger: str, code: str) -> None:
+    """`trigger` is one of the team's, or `NO_TRIGGER`."""
+    _triggers_failed.add(1, trigger, code)
+
+
 def delegation_replied(agent: str, status: str, sent_at_ms: int = 0) -> None:
     _delegations_replied.add(1, agent, status)
     if sent_at_ms:
@@ -194,6 +220,11 @@ def activation_ended(agent: str, outcome: ActivationEnd) -> None:
 
 def threads_active(agent: str, count: int) -> None:
     _threads_active.set(count, agent)
+
+
+def people_wait(agent: str, before: int, after: int) -> None:
+    """So many requests of a thread wait for people now, and waited before its newest entry."""
+    (_people_asked if after > before else _people_settled).add(abs(after - before), agent)
 
 
 def lease_lost(agent: str) -> None:
@@ -242,6 +273,8 @@ def oldest_mail_seen(agent: str, lane: str, age_s: float) -> None:
 def bus_connected(connected: bool) -> None:
     _bus_connected.set(int(connected))
     _bus_reconnects.add(0)
+    for cause in ("full", "silent"):
+        _bus_waits.add(0, cause)
 
 
 def bus_reconnected() -> None:
@@ -251,6 +284,15 @@ def bus_reconnected() -> None:
 
 def bus_durable(verified: bool) -> None:
     _bus_durable.set(int(verified))
+
+
+def bus_waits(cause: str, count: int) -> None:
+    """So many requests are tried again and again, because the bus is `full` or `silent`."""
+    _bus_waits.set(count, cause)
+
+
+def clock_ahead(ahead_s: float) -> None:
+    _clock_ahead.set(ahead_s)
 
 
 # Models and tools

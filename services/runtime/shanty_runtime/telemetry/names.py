@@ -151,6 +151,10 @@ SHANTY_OUTCOME = _attribute(
 SHANTY_QUEUE = _attribute("shanty.queue", "mail or timers.")
 SHANTY_STATE = _attribute("shanty.state", "pending (nobody has it yet) or in_hand (somebody has, and is not done).")
 SHANTY_CACHE = _attribute("shanty.cache", "read or write.")
+SHANTY_CAUSE = _attribute(
+    "shanty.cause", "full (the server says that there is no space) or silent (it is connected, and does not answer)."
+)
+SHANTY_TRIGGER = _attribute("shanty.trigger", "What starts runs by itself, by its name in team.yaml.")
 SHANTY_AGENT_NAME = _attribute("shanty.agent.name", "The agent a process plays. Of the resource.")
 
 _TO_AN_HOUR = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -251,6 +255,35 @@ BUDGETS_EXHAUSTED = _metric(
     GEN_AI_AGENT_NAME,
     SHANTY_LIMIT,
 )
+TRIGGERS_FIRED = _metric(
+    "shanty.triggers.fired",
+    "counter",
+    "{run}",
+    "Runs that schedules and messages have started, by trigger.",
+    SHANTY_TRIGGER,
+)
+TRIGGERS_FAILED = _metric(
+    "shanty.triggers.failed",
+    "counter",
+    "{message}",
+    "Messages that could start no run and are dead letters, by trigger (none: no trigger has the subject) and code.",
+    SHANTY_TRIGGER,
+    SHANTY_CODE,
+)
+PEOPLE_ASKED = _metric(
+    "shanty.people.asked",
+    "counter",
+    "{request}",
+    "Approvals, questions and requests for more budget that threads of this agent put to people.",
+    GEN_AI_AGENT_NAME,
+)
+PEOPLE_SETTLED = _metric(
+    "shanty.people.settled",
+    "counter",
+    "{request}",
+    "Those of them that wait no more: decided, answered, granted, expired or void. What was asked less this waits.",
+    GEN_AI_AGENT_NAME,
+)
 LEASES_LOST = _metric(
     "shanty.leases.lost",
     "counter",
@@ -267,6 +300,16 @@ BUS_DURABLE = _metric(
     "gauge",
     "1",
     "1 where an ack is known to mean the disk, 0 where it does not or nobody knows.",
+)
+BUS_WAITS = _metric(
+    "shanty.bus.waiting",
+    "gauge",
+    "{request}",
+    "What this process has asked of the bus and it does not take now: it is full, or silent. Tried until it does.",
+    SHANTY_CAUSE,
+)
+CLOCK_AHEAD = _metric(
+    "shanty.clock.ahead", "gauge", "s", "How far this machine's clock is ahead of the server's; less than 0: behind."
 )
 MODEL_COST = _metric(
     "shanty.model.cost",

@@ -146,6 +146,13 @@ def _publish_span(address: RunAddress, server: Server | None) -> Iterator[OpenSp
         yield span
 
 
+@contextmanager
+def continued(headers: Mapping[str, str]) -> Iterator[None]:
+    """What begins inside is part of the trace these headers name, if they name one."""
+    with trace.use_span(trace.get_current_span(extract(headers))):
+        yield
+
+
 def process_span(
     address: EntryAddress | TimerAddress,
     headers: Mapping[str, str],
@@ -270,11 +277,14 @@ def agent_span(
 
 @contextmanager
 def model_span(
-    agent: str, run: str, model: str, *, provider: str = "", max_tokens: int | None = None
+    agent: str, run: str, model: str, *, name: str = "", provider: str = "", max_tokens: int | None = None
 ) -> Iterator[OpenSpan]:
-    """Around one call of a model. A model nobody provides, such as a rehearsal, is its own provider."""
+    """Around one call of a model. A model nobody provides, such as a rehearsal, is its own provider.
+
+    `name` is what the agent is called where that is another than the one its metrics are counted under.
+    """
     provider = provider or model
-    attributes = _generative(names.CHAT, run, agent)
+    attributes = _generative(names.CHAT, run, name or agent)
     attributes[names.GEN_AI_PROVIDER_NAME] = provider
     attributes[names.GEN_AI_REQUEST_MODEL] = model
     if max_tokens is not None:
@@ -289,16 +299,29 @@ def model_span(
 
 
 @contextmanager
-def tool_span(agent: str, run: str, tool: str, call_id: str, *, description: str = "") -> Iterator[OpenSpan]:
-    """Around one call of a tool. A result that is an error is told with `failed`."""
-    attributes = _generative(names.EXECUTE_TOOL, run, agent)
+def tool_span(
+    agent: str,
+    run: str,
+    tool: str,
+    call_id: str,
+    *,
+    name: str = "",
+    description: str = "",
+    asked_in: Mapping[str, str] | None = None,
+) -> Iterator[OpenSpan]:
+    """Around one call of a tool. A result that is an error is told with `failed`. `name` is as for a model.
+
+    `asked_in` has the headers of a message that asked for the call, where another process did.
+    """
+    attributes = _generative(names.EXECUTE_TOOL, run, name or agent)
     attributes[names.GEN_AI_TOOL_NAME] = tool
     attributes[names.GEN_AI_TOOL_TYPE] = "function"
     attributes[names.GEN_AI_TOOL_CALL_ID] = call_id
     if description:
         attributes[names.GEN_AI_TOOL_DESCRIPTION] = description
     began_s = time.monotonic()
-    with _span(f"{names.EXECUTE_TOOL} {tool}", SpanKind.INTERNAL, attributes) as span:
+    parent = None if asked_in is None else extract(asked_in)
+    with _span(f"{names.EXECUTE_TOOL} {tool}", SpanKind.INTERNAL, attributes, parent=parent) as span:
         try:
             with _failing(span):
                 yield span

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Literal
@@ -31,12 +30,13 @@ from shanty_protocol.ids import LOG
 from shanty_protocol.timers import DUE
 from shanty_runtime import telemetry
 from shanty_runtime.bus import Busy, Delivery
-from shanty_runtime.errors import Fenced, PayloadTooLarge
+from shanty_runtime.errors import Fenced, JournalExpired, PayloadTooLarge
 from shanty_runtime.telemetry.metrics import ActivationEnd
 from shanty_runtime.thread.asking import ask_model, compact
 from shanty_runtime.thread.calls import run_calls
 from shanty_runtime.thread.decide import (
     AskModel,
+    AskPeople,
     Compact,
     Draft,
     FinishFanOut,
@@ -56,9 +56,12 @@ from shanty_runtime.thread.decide import (
     reply_to_asker,
 )
 from shanty_runtime.thread.fanning import finish_fan_out, read_items, start_fan_out
+from shanty_runtime.thread.fenced import withdraw
 from shanty_runtime.thread.handling import run_handler
 from shanty_runtime.thread.held import HeldThread
+from shanty_runtime.thread.hiring import played
 from shanty_runtime.thread.news import News
+from shanty_runtime.thread.permitting import ask_people
 from shanty_runtime.thread.state import State
 from shanty_runtime.thread.workplace import Loaded, Workplace
 
@@ -103,6 +106,8 @@ class Activation:
         self._news.put()
         if delivery is not None:
             self.deliveries.append(delivery)
+            # What was rejected when it was only heard can be put away now, so it is looked at once more.
+            self._rejected.discard(mail.subject)
 
     def post_timer(self, due: ThreadDue, delivery: Delivery) -> None:
         self._due_ms = max(self._due_ms, due.at_ms)
@@ -156,7 +161,7 @@ class Activation:
         loaded = await self.workplace.load(self.run_id, self.thread)
         if loaded.state.team not in ("", self.workplace.profile.team):
             raise Fenced(f"it belongs to team {loaded.state.team}")
-        self._held.state = loaded.state
+        self._held.go_on(loaded.state)
         return loaded
 
     async def _take_up(self, trigger: Delivery, *, alone: bool) -> None:
@@ -174,6 +179,9 @@ class Activation:
             logger.error("the journal of %s cannot be read, so it is left alone: %s", self.lease_key, error)
             await self._leave(UNREADABLE_DELAY_S)
             end = "unreadable"
+        except JournalExpired as error:
+            await self._put_away(str(error))
+            end = "rested"
         except Fenced as error:
             logger.info("left %s to another worker: %s", self.lease_key, error)
             await self._leave(random.uniform(*BUSY_DELAY_S))
@@ -204,6 +212,8 @@ class Activation:
             if self._held.lease is None and self._held.state.next_n:  # it has answered, and there is more
                 await self._go_on_under_lease()
                 continue
+            if self._held.lease is not None and not self._held.lease.held():
+                raise Fenced("the lease ran out before the next step")
             step = self._decide(abandoned=abandoned)
             if self._held.lease is None and not isinstance(step, RunHandler):
                 await self._go_on_under_lease()
@@ -227,8 +237,10 @@ class Activation:
                     await self._attentively(ask_model(self._held))
                 case Compact():
                     await self._attentively(compact(self._held))
+                case AskPeople():
+                    await ask_people(self._held, step.calls)
                 case RunCalls():
-                    await self._attentively(run_calls(self._held, step.calls, self.workplace.profile.tools))
+                    await self._attentively(run_calls(self._held, step.calls, self._held.profile.tools))
                 case StartFanOut():
                     await start_fan_out(self._held, step.call)
                 case ReadItems():
@@ -278,8 +290,10 @@ class Activation:
         held, mails = self._held, self._mails()
         stop = asked_to_stop(held.state, mails)
         if stop == "abort":
+            await withdraw(held)
             return True
         if held.state.stopping is not None and held.state.stopping.until_ms <= held.stamp().at_ms:
+            await withdraw(held)
             return True
         if (draft := interject(held.state, mails, held.stamp())) is not None:
             await held.write((draft,))
@@ -299,7 +313,7 @@ class Activation:
             taken = delivery.subject in self._held.state.consumed
             if taken and wake_ms is not None:
                 # What the thread took in long ago wakes it when it is delivered again.
-                await delivery.nak(wake_ms / 1000 - time.time())
+                await delivery.nak((wake_ms - self.workplace.bus.clock.now_ms()) / 1000)
                 wake_ms = None
             elif taken or delivery.subject in self._rejected or delivery.subject.startswith("shanty.timer."):
                 await delivery.ack()
@@ -318,6 +332,14 @@ class Activation:
         """Give the thread up: what is known of it here may be wrong, and its mail is for somebody else."""
         self.workplace.forget(self.run_id, self.thread)
         await self.put_back(delay_s)
+
+    async def _put_away(self, reason: str) -> None:
+        """Nobody can go on with this thread, now or later: its mail becomes dead letters."""
+        self.workplace.forget(self.run_id, self.thread)
+        for delivery in self._take_deliveries():
+            if delivery.subject in self._waiting:
+                await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, "expired", reason)
+            await delivery.ack()
 
     def _take_deliveries(self) -> list[Delivery]:
         taken, self.deliveries = self.deliveries, []
@@ -385,7 +407,7 @@ class Activation:
         key, timers = (self.run_id, self.thread), self.workplace.timers
         deadline_ms = self._held.state.next_wake_ms
         known_ms = timers.get(key, 0)
-        still_to_come = known_ms > max(self._due_ms, int(time.time() * 1000))
+        still_to_come = known_ms > max(self._due_ms, self.workplace.bus.clock.now_ms())
         if deadline_ms is None:
             if still_to_come:
                 await self.workplace.bus.timers.cancel(self._timer("set"))
@@ -398,8 +420,10 @@ class Activation:
         return TimerAddress(phase, self.workplace.profile.agent, self.run_id, self.thread, DUE)
 
     async def _reject(self, step: Reject) -> None:
-        if not self._held.holds():
+        if self._held.lease is None or not self._held.lease.held():
             raise Fenced("what cannot be taken in here may be for whoever has the thread now")
+        if await self.workplace.bus.journals.get(self._held.state.address(LOG).guard) is not None:
+            raise Fenced("it may be taken in by what another worker has written since this one read the journal")
         delivery = next((each for each in self.deliveries if each.subject == step.mail.subject), None)
         if delivery is not None:  # a mail that was only heard is put away when it is delivered
             await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, step.code, step.reason)
@@ -417,8 +441,11 @@ class Activation:
     @contextmanager
     def _turn_spans(self, trigger: Delivery, loaded: Loaded) -> Iterator[None]:
         """A lead's turn is a piece of its team's workflow."""
-        profile = self.workplace.profile
         mail = self._waiting.get(trigger.subject)
+        opening = mail.entry if mail is not None and isinstance(mail.entry, DelegationSent) else None
+        profile = loaded.state.profile
+        if opening is not None and opening.hired is not None:
+            profile = played(profile, opening.hired)
         address = self._timer("due") if mail is None else mail.address
         # On a takeover the trace goes on from where the worker before us broke off.
         before = telemetry.span_context_of(loaded.last_headers) if self._held.abandoned else None
@@ -436,11 +463,10 @@ class Activation:
             )
             if profile.role == "lead":
                 spans.enter_context(telemetry.workflow_span(profile.team, self.run_id))
-            opening = mail is not None and isinstance(mail.entry, DelegationSent)
             caller = (mail.address.agent, mail.address.thread) if mail and opening else loaded.state.opener
             spans.enter_context(
                 telemetry.agent_span(
-                    profile.agent,
+                    profile.name,
                     self.run_id,
                     self.thread,
                     team=profile.team,

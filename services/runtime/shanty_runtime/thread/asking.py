@@ -28,7 +28,7 @@ from shanty_runtime.telemetry import metrics, model_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import last_turn, text_block
 from shanty_runtime.thread.held import HeldThread
-from shanty_runtime.thread.plan import refusals
+from shanty_runtime.thread.plan import held_back, refusals
 from shanty_runtime.thread.retries import retry_after_s
 from shanty_runtime.thread.state import State
 
@@ -61,6 +61,7 @@ async def ask_model(held: HeldThread) -> None:
         reply = await _reply(held, request)
         stamp = held.stamp()
         cost_microusd = _paid(held, reply, stamp.at_ms)
+        refused = refusals(held.state, reply.blocks)
         entry = ModelReplied(
             at_ms=stamp.at_ms,
             by=stamp.by,
@@ -70,7 +71,8 @@ async def ask_model(held: HeldThread) -> None:
             model=reply.model,
             usage=reply.usage,
             cost_microusd=cost_microusd,
-            refused=refusals(held.state, reply.blocks),
+            refused=refused,
+            to_approve=held_back(held.state, reply.blocks, refused),
             # What was taken in while the model was speaking is for its next turn.
             shown=shown if held.state.next_n > shown else None,
         )
@@ -123,12 +125,20 @@ async def _reply(held: HeldThread, request: ModelRequest) -> ModelReply:
     model: Model | None = held.profile.model
     assert model is not None, "an agent without a handler has a model"
     await held.show("model", model.name)
+    held.check_lease("its model was asked")
     agent = held.profile.agent
     with model_span(
-        agent, held.state.run, model.name, provider=model.provider, max_tokens=request.max_tokens
+        agent,
+        held.state.run,
+        model.name,
+        name=held.profile.name,
+        provider=model.provider,
+        max_tokens=request.max_tokens,
     ) as span:
         words = _LiveWords(held)
         span.model_asked(system=request.system, messages=request.messages)
+        # A worker that was paused or cut off may be the only one that does not know that the thread went on.
+        held.check_lease(f"model {model.name} was asked")
         try:
             reply = await model.reply(request, stream=words)
         except ModelError as error:

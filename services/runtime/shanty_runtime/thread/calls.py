@@ -1,7 +1,8 @@
 """Making tool calls: what has an effect is announced before it is made, and what a call gave is written down.
 
 A call that is found announced but not answered was begun by a worker that died. It is made again if its tool says
-that this is harmless, looked up if the tool can do that, and otherwise left alone: its outcome is unknown.
+that this is harmless, looked up if the tool can do that, and otherwise left alone: its outcome is unknown. Where the
+tool gateway makes the call, that is asked, and can tell.
 """
 
 from __future__ import annotations
@@ -14,20 +15,16 @@ from contextlib import asynccontextmanager
 from shanty_protocol import ToolCalled, ToolReturned
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.schema import problems_with
-from shanty_runtime.errors import Fenced, OutcomeUnknown, ToolError, WorkspaceError
-from shanty_runtime.redaction import redact
+from shanty_runtime.errors import Fenced, OutcomeUnknown, ToolError
 from shanty_runtime.telemetry import metrics, tool_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
+from shanty_runtime.thread.fenced import fenced_outcome, is_fenced
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.tools.base import Tool, ToolContext, ToolResult, failure, to_result
+from shanty_runtime.tools.results import journaled, result_path
 
 logger = logging.getLogger("shanty.thread")
-
-MAX_INLINE_CHARACTERS = 65_536
-"""A longer result goes to a workspace file, and the model is told which."""
-SHOWN_CHARACTERS = 4_000
-"""How much of such a result it is shown."""
 
 UNKNOWN_OUTCOME = (
     "The outcome of this call is unknown: its answer was not heard, because whoever made it died or because it did "
@@ -55,6 +52,7 @@ async def announce(held: HeldThread, calls: Iterable[Call], tools: Mapping[str, 
             call_id=call.id,
             name=call.name,
             arguments=call.arguments,
+            fenced=is_fenced(held, call),
         )
         for call in calls
         if (tool := tools.get(call.name)) is not None and tool.effect != "read"
@@ -69,10 +67,16 @@ async def run_call(held: HeldThread, call: Call, tool: Tool | None, *, recovered
         metrics.tool_called(held.profile.agent, metrics.UNKNOWN_TOOL, 0.0, "unknown_tool")
         await _note_result(held, call, gone)
         return
-    if not held.holds():
-        raise Fenced(f"the lease of {held.name} ran out before {call.name} was called")
     await held.show("tool", call.name)
-    with tool_span(held.profile.agent, held.state.run, call.name, call.id, description=tool.description) as span:
+    held.check_lease(f"{call.name} was called")
+    with tool_span(
+        held.profile.agent,
+        held.state.run,
+        call.name,
+        call.id,
+        name=held.profile.name,
+        description=tool.description,
+    ) as span:
         span.tool_asked(call.arguments)
         result = await _outcome(held, call, tool, recovered=recovered)
         span.tool_gave(UNKNOWN_OUTCOME if result is None else result.content)
@@ -93,12 +97,16 @@ async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool)
         agent=held.profile.agent,
         workspace=held.workspace(key),
         tainted=held.state.tainted,
+        hired=tuple(each.hired for each in held.profile.contracts.values() if each.hired is not None),
     )
     try:
         if call.approval is not None and call.approval.edited:
             if problem := problems_with(call.arguments, tool.input_schema):
                 return failure(call.name, ToolError(f"the arguments a person gave do not fit: {problem}"))
         arguments = tool.decode(call.arguments)
+        if is_fenced(held, call):
+            return await fenced_outcome(held, call, recovered=recovered)
+        held.check_lease(f"{call.name} acted")
         if recovered and tool.effect == "irreversible":
             found = None if tool.lookup is None else await tool.lookup(arguments, context)
             return None if found is None else to_result(found)
@@ -115,7 +123,10 @@ async def _outcome(held: HeldThread, call: Call, tool: Tool, *, recovered: bool)
 
 
 async def _note_result(held: HeldThread, call: Call, result: ToolResult | None) -> None:
-    content = UNKNOWN_OUTCOME if result is None else await _content(held, call, result)
+    content = UNKNOWN_OUTCOME
+    if result is not None:
+        workspace = held.workspace(f"{held.state.run}.{held.state.thread}.{call.id}.result")
+        content = await journaled(result.content, workspace, result_path(held.state.thread, call.id))
     stamp = held.stamp()
     entry = ToolReturned(
         at_ms=stamp.at_ms,
@@ -128,22 +139,6 @@ async def _note_result(held: HeldThread, call: Call, result: ToolResult | None) 
         files=() if result is None else result.files,
     )
     await held.write((Draft(LOG, entry),))
-
-
-async def _content(held: HeldThread, call: Call, result: ToolResult) -> str:
-    """A result as it is journaled: in UTF-8, without secrets, and a large one as a file with its beginning."""
-    content = redact(result.content.encode(errors="replace").decode())
-    if len(content) <= MAX_INLINE_CHARACTERS:
-        return content
-    path = f"results/{held.state.thread}-{call.id}.txt"
-    # The same call made again after a crash writes the same file under the same key.
-    workspace = held.workspace(f"{held.state.run}.{held.state.thread}.{call.id}.result")
-    try:
-        await workspace.write(path, content)
-    except WorkspaceError as error:
-        logger.warning("the result of %s was cut: %s", call.name, error)
-        return f"{content[:MAX_INLINE_CHARACTERS]}\n[cut here; the whole result has {len(content)} characters]"
-    return f"{content[:SHOWN_CHARACTERS]}\n[The whole result has {len(content)} characters and is in {path}.]"
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ Write       append these entries, in this order
 FireTimer   a deadline has passed: find out who had not even started, and write it down
 AskModel    make the next model call
 Compact     make the model's view of the thread smaller first
+AskPeople   ask people about calls, where they have not allowed them for the whole run
 RunCalls    make the tool calls that are open
 RunHandler  run the Python handler
 StartFanOut, ReadItems, FinishFanOut
@@ -39,14 +40,16 @@ from shanty_protocol import (
     ThreadFailed,
     ThreadOpened,
     ThreadReplied,
+    ThreadResumed,
     ThreadTakenOver,
+    ThreadWaiting,
     Usage,
 )
-from shanty_protocol.ids import DEAD, LOG, OPERATORS, is_agent_thread, parent_thread
+from shanty_protocol.ids import DEAD, HOST, LOG, OPERATORS, is_agent_thread, parent_thread
 from shanty_protocol.subjects import parse_entry
 from shanty_runtime.agent.budget import filled
 from shanty_runtime.agent.schema import problems_with
-from shanty_runtime.thread import approvals, fanout, questions
+from shanty_runtime.thread import approvals, fanout, grading, hedging, hiring, people, questions
 from shanty_runtime.thread.dialogue import MAX_COMPACTIONS, Call
 from shanty_runtime.thread.fold import stopped_outcome
 from shanty_runtime.thread.sending import with_brief
@@ -100,6 +103,10 @@ class Compact(msgspec.Struct, frozen=True):
     pass
 
 
+class AskPeople(msgspec.Struct, frozen=True):
+    calls: tuple[Call, ...]
+
+
 class RunCalls(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...]
 
@@ -131,6 +138,7 @@ Step = (
     | FireTimer
     | AskModel
     | Compact
+    | AskPeople
     | RunCalls
     | RunHandler
     | StartFanOut
@@ -143,6 +151,9 @@ Admission = Literal["take", "done", "wait"] | Reject
 IN_ORDER = (DelegationSent, MessageSent, CancelSent, BudgetGranted, ThreadReplied, QuestionAsked)
 ANSWERS = (QuestionAnswered, ApprovalDecided)
 """Mail that says itself what it is to: it is in no order with what else its sender sends."""
+WAITING = (ThreadWaiting, ThreadResumed)
+"""Mail about time, which an older receiver may put away: what comes after it must not wait for it."""
+UNORDERED = (*ANSWERS, *WAITING)
 
 
 def decide(state: State, mails: Sequence[Received], stamp: Stamp, *, abandoned: bool) -> Step:
@@ -180,13 +191,17 @@ def _next_step(state: State, mails: Sequence[Received], stamp: Stamp) -> Step:
         return _given_up(state, taken, stamp)
     if not state.is_a_run and state.owes_reply and state.escrow.time_is_over(stamp.at_ms):
         return Write((_exhausted(state, "time_limit", stamp),))
+    if (told := people.news(state, at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence)) is not None:
+        return Write((Draft(*told),))
     late = _late_threads(state, stamp.at_ms)
-    if late is not None and not any(isinstance(mail.entry, ANSWERS) for mail in taken):
+    if late is not None and not any(isinstance(mail.entry, UNORDERED) for mail in taken):
         return FireTimer(late)
     if state.profile.handler is not None:
         return _handler_step(state, taken, stamp)
     if taken:
         return Write((_taking(state, taken, stamp),))
+    if hedging.is_due(state, stamp.at_ms):
+        return FireTimer(())
     return _model_step(state, stamp)
 
 
@@ -227,13 +242,21 @@ def _model_step(state: State, stamp: Stamp) -> Step:
     if (step := _fan_out_step(state)) is not None:
         return step
     own = [call for call in state.open_calls if call.name not in VERBS]
-    if unasked := [call for call in own if approvals.needs_approval(state, call)]:
-        requests = approvals.requests_for(state, unasked, at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence)
-        return Write(tuple(Draft(OPERATORS, request) for request in requests))
+    if unruled := [call for call in own if approvals.needs_ruling(state, call)]:
+        ruled = approvals.entries_for(state, unruled, {}, at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence)
+        return Write(tuple(Draft(to, entry) for to, entry in ruled))
+    held = [call for call in state.open_calls if call.held]
+    if unasked := tuple(call for call in (*own, *held) if approvals.needs_approval(state, call)):
+        return AskPeople(unasked)
     if runnable := tuple(call for call in own if call.approval is None or not call.approval.waiting):
         return RunCalls(runnable)
     if state.open_calls or not state.owes_reply:
         return Park()
+    if grading.is_to_be_judged(state):
+        entry = grading.next_entry(state, at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence)
+        return Park() if entry is None else Write((Draft(LOG, entry),))
+    if problem := hiring.problem_at_host(state.profile):
+        return Write((_reply(state, stamp, Outcome(status="refused", code="not_hired", summary=problem)),))
     if problem := _input_problem(state):
         outcome = Outcome(status="refused", code="invalid_input", summary=problem)
         return Write((_reply(state, stamp, outcome),))
@@ -256,7 +279,7 @@ def _model_step(state: State, stamp: Stamp) -> Step:
 
 def _fan_out_step(state: State) -> Step | None:
     for call in state.open_calls:
-        if call.name == fanout.NAME:
+        if call.name == fanout.NAME and not call.held:
             fan = state.fan_outs.get(call.id)
             if fan is None:
                 return StartFanOut(call)
@@ -325,20 +348,22 @@ def admit(state: State, mail: Received, taken: Sequence[Received]) -> Admission:
     if mail.subject in state.consumed or (taken and any(each.subject == mail.subject for each in taken)):
         return "done"
     entry, sender = mail.entry, (mail.address.agent, mail.address.thread)
-    if not isinstance(entry, (*IN_ORDER, *ANSWERS)):
+    if not isinstance(entry, (*IN_ORDER, *UNORDERED)):
         return Reject(mail, "invalid_message", "it is addressed to an agent but is not mail")
     if isinstance(entry, ANSWERS):
         return _admit_answer(state, mail, entry)
     reason = _not_allowed(state, mail, taken)
     if reason:
         return Reject(mail, "wrong_recipient", reason)
+    if isinstance(entry, WAITING):
+        return "take"
     if sender[0] == OPERATORS and state.opener is None and not _opening(taken):
         return "wait"
     newest = next(
         (
             each.subject
             for each in reversed(taken)
-            if (each.address.agent, each.address.thread) == sender and not isinstance(each.entry, ANSWERS)
+            if (each.address.agent, each.address.thread) == sender and not isinstance(each.entry, UNORDERED)
         ),
         state.heard_from.get(sender, ""),
     )
@@ -369,7 +394,8 @@ def _not_allowed(state: State, mail: Received, taken: Sequence[Received]) -> str
     agent, thread = mail.address.agent, mail.address.thread
     opening = _opening(taken)
     opener = (opening.address.agent, opening.address.thread) if opening else state.opener
-    if agent in state.profile.contracts and _asks(mail.entry):
+    below = {HOST, *state.profile.contracts, *grading.graders_of(state.profile)}
+    if agent in below and _asks(mail.entry):
         return f"{agent} is a specialist of {state.profile.agent}: it answers, and starts nothing here"
     match mail.entry:
         case DelegationSent():
@@ -445,13 +471,13 @@ def _late_threads(state: State, now_ms: int) -> tuple[str, ...] | None:
     deadline_ms = state.next_deadline_ms
     if deadline_ms is None or deadline_ms > now_ms:
         return None
-    late = (child for child in state.children.values() if child.owes_reply and child.deadline_ms <= now_ms)
+    late = (child for child in state.children.values() if child.owes_reply and state.late_at_ms(child) <= now_ms)
     return tuple(child.thread for child in late)
 
 
 def _turn_limit_reply(state: State, stamp: Stamp) -> Draft:
     written = ", ".join(state.files) or "none"
-    outcome = Outcome(
+    outcome = state.unsatisfying or Outcome(
         status="budget_exhausted",
         code="turn_limit",
         summary=f"stopped after {state.turns} turns without handing in; files written: {written}",

@@ -53,10 +53,21 @@ class Call(msgspec.Struct):
     arguments: dict[str, Any]
     intended: bool = False
     """Its intent is in the journal: whoever finds it so without an outcome does not know whether it was made."""
+    fenced: bool = False
+    """Its intent says that the tool gateway makes it."""
     status: Literal["open", "ok", "error", "unknown"] = "open"
     content: str = ""
     approval: Approval | None = None
     """Where a person was asked before it is made."""
+    ruled: bool = False
+    """It was allowed without asking a person."""
+    held: str = ""
+    """Of a delegation: why it is not made before a person has allowed it. Empty once it is."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether nobody has to be asked any more."""
+        return self.ruled or (self.approval is not None and not self.approval.waiting)
 
     @property
     def settled(self) -> bool:

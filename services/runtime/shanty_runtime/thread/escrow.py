@@ -23,6 +23,9 @@ CODES = {
 }
 """The code of an outcome, by what has run out. Threads run out by a refusal, not by an end."""
 
+NEEDED = ("cost_microusd", "tokens", "model_calls")
+"""Without some of each of these a thread cannot even begin."""
+
 REPLY_GRACE_S = 15.0
 """How much longer than a specialist's time its lead waits for its reply."""
 
@@ -44,6 +47,9 @@ class Account(msgspec.Struct):
 class Escrow(msgspec.Struct):
     limits: Budget = Budget()
     opened_at_ms: int = 0
+    """Later by what the thread has waited for people: that is not its time."""
+    paused_at_ms: int | None = None
+    """Since when it waits for people."""
     accounts: dict[str, Account] = {}
     counted: Amounts = msgspec.field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     """Own spending, what replies say was spent, and the grants of those that have not replied."""
@@ -60,6 +66,14 @@ class Escrow(msgspec.Struct):
 
     def open(self, limits: Budget | None, at_ms: int) -> None:
         self.limits, self.opened_at_ms = limits or Budget(), at_ms
+
+    def pause(self, at_ms: int) -> None:
+        self.paused_at_ms = at_ms
+
+    def resume(self, at_ms: int) -> None:
+        assert self.paused_at_ms is not None, "only what was paused resumes"
+        self.opened_at_ms += max(0, at_ms - self.paused_at_ms)
+        self.paused_at_ms = None
 
     def spend(self, **amounts: int) -> None:
         for name, amount in amounts.items():
@@ -102,7 +116,7 @@ class Escrow(msgspec.Struct):
         self._count(account)
 
     def raise_limits(self, more: Budget, at_ms: int) -> None:
-        self.limits = raised(self.limits, more, (at_ms - self.opened_at_ms) / 1000)
+        self.limits = raised(self.limits, more, self._elapsed_s(at_ms))
         self.requested = self.wants_tools = False
 
     def _count(self, account: Account) -> None:
@@ -130,9 +144,11 @@ class Escrow(msgspec.Struct):
 
     @property
     def until_ms(self) -> int | None:
-        """When the time is over."""
+        """When the time is over; none where it is not limited, or stands still."""
         wall_s = self.limits.wall_s
-        return None if wall_s is None else self.opened_at_ms + int(wall_s * 1000)
+        if wall_s is None or self.paused_at_ms is not None:
+            return None
+        return self.opened_at_ms + int(wall_s * 1000)
 
     def time_is_over(self, now_ms: int) -> bool:
         return self.until_ms is not None and self.until_ms <= now_ms
@@ -183,11 +199,16 @@ class Escrow(msgspec.Struct):
                 share = 0 if name == "threads" else left[name] // (len(sharers) + to_come + 1)
                 for grant in sharers:
                     grant[name] = share
-        time_left_s = None if self.until_ms is None else max(0.0, (self.until_ms - at_ms) / 1000)
+        wall_s = self.limits.wall_s
+        time_left_s = None if wall_s is None else max(0.0, wall_s - self._elapsed_s(at_ms))
         return [
             Budget(**grant, wall_s=_shorter(order.wall_s, time_left_s))
             for order, grant in zip(orders, granted, strict=True)
         ]
+
+    def _elapsed_s(self, at_ms: int) -> float:
+        now_ms = at_ms if self.paused_at_ms is None else min(at_ms, self.paused_at_ms)
+        return (now_ms - self.opened_at_ms) / 1000
 
 
 def _shorter(first_s: float | None, second_s: float | None) -> float | None:

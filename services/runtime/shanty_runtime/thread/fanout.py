@@ -73,6 +73,8 @@ class FanOut(msgspec.Struct):
     """Those no thread has been opened for, in the order in which they will be."""
     at_work: dict[str, Attempt] = {}
     """By thread."""
+    beside: int = 0
+    """Threads at work on an item that another thread has as well."""
     answers: dict[int, Answer] = {}
     """By item."""
     stopped: str | None = None

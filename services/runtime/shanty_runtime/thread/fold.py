@@ -13,48 +13,53 @@ import msgspec
 from shanty_protocol import (
     ApprovalDecided,
     ApprovalRequested,
-    Brief,
+    ApprovalRuled,
     Budget,
     BudgetExhausted,
     BudgetGranted,
     BudgetRequested,
     CancelSent,
     DelegationSent,
+    DeliverableGraded,
     Entry,
     EntryAddress,
     FanOutStarted,
+    GradingStarted,
     MessageSent,
     ModelFailed,
     ModelReplied,
     Outcome,
     QuestionAnswered,
     QuestionAsked,
+    SpecialistHired,
     ThreadCompacted,
     ThreadFailed,
     ThreadOpened,
     ThreadReplied,
+    ThreadResumed,
     ThreadTakenOver,
+    ThreadWaiting,
     TimerFired,
     ToolCalled,
+    ToolDelayed,
     ToolReturned,
     Usage,
 )
 from shanty_protocol.errors import CODES
-from shanty_protocol.ids import OPERATORS, child_thread, parent_thread
+from shanty_protocol.ids import OPERATORS, parent_thread
 from shanty_protocol.subjects import parse_entry
 from shanty_runtime.agent.budget import told
 from shanty_runtime.agent.context import NUDGE, brief_text, wrap_up_text
+from shanty_runtime.agent.outcomes import rubric_text
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.models.base import Block
-from shanty_runtime.thread import approvals, fanout, questions
+from shanty_runtime.thread import approvals, delegating, fanout, grading, hedging, hiring, people, questions
 from shanty_runtime.thread.dialogue import Call, Note
-from shanty_runtime.thread.escrow import REPLY_GRACE_S, grant_or_none
 from shanty_runtime.thread.retries import code_of
 from shanty_runtime.thread.sending import (
     budget_asked,
     drop_due,
-    last_sent,
     make_answer_due,
     make_cancel_due,
     make_item_answer_due,
@@ -63,7 +68,7 @@ from shanty_runtime.thread.sending import (
     make_question_due,
     make_reply_due,
 )
-from shanty_runtime.thread.state import NOTHING_NEW, Asked, Child, Due, Question, State, Stopping, Wait, added
+from shanty_runtime.thread.state import NOTHING_NEW, Asked, Child, Question, State, Stopping, Wait, added
 from shanty_runtime.thread.verbs import (
     VERBS,
     AnswerSpecialist,
@@ -72,6 +77,7 @@ from shanty_runtime.thread.verbs import (
     Cancel,
     Delegate,
     DelegateEach,
+    HireSpecialist,
     ReportProgress,
     SendToSpecialist,
     SubmitResult,
@@ -103,7 +109,9 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
     assert address.n == state.next_n, f"entry {address.n} applied at place {state.next_n}"
     for subject in entry.consumed:
         _take_in(state, address, entry, subject, mails[subject])
-    state.attempts = state.attempts + 1 if isinstance(entry, ThreadTakenOver) else 0
+    state.newest_fence = max(state.newest_fence, entry.fence)
+    if not isinstance(entry, ToolDelayed):  # waiting for the tool gateway is no step forward
+        state.attempts = state.attempts + 1 if isinstance(entry, ThreadTakenOver) else 0
     match entry:
         case ModelReplied():
             _take_model_reply(state, address, entry)
@@ -118,7 +126,7 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
             call = state.calls.setdefault(
                 entry.call_id, Call(id=entry.call_id, name=entry.name, arguments=entry.arguments)
             )
-            call.intended = True
+            call.intended, call.fenced = True, entry.fenced
         case ToolReturned():
             _count_tool_call(state, entry.call_id)
             call = state.calls.setdefault(entry.call_id, Call(id=entry.call_id, name=entry.name, arguments={}))
@@ -130,6 +138,12 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
         case FanOutStarted():
             order = msgspec.convert(state.calls[entry.call_id].arguments, DelegateEach)
             state.fan_outs[entry.call_id] = fanout.started(order, entry)
+        case SpecialistHired():
+            hiring.take_hired(state, address, entry)
+        case GradingStarted():
+            grading.begin(state, entry)
+        case DeliverableGraded():
+            grading.end(state, address, entry)
         case DelegationSent():
             _take_delegation(state, address, entry)
         case MessageSent():
@@ -147,6 +161,11 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
                 entry.call_id, Call(id=entry.call_id, name=entry.name, arguments=entry.arguments)
             )
             approvals.take_request(state, address, entry, call)
+        case ApprovalRuled():
+            call = state.calls.setdefault(
+                entry.call_id, Call(id=entry.call_id, name=entry.name, arguments=entry.arguments)
+            )
+            approvals.take_ruling(state, entry, call)
         case ThreadReplied():
             _take_own_reply(state, address, entry)
         case TimerFired():
@@ -154,6 +173,7 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
             approvals.expire(state, entry.at_ms)
             questions.expire(state, entry.at_ms)
             _stop_if_over(state, entry)
+            hedging.make_hedges_due(state, entry)
         case ThreadOpened(budget=Budget() as limits):
             state.escrow.limits = limits
         case BudgetExhausted():
@@ -167,6 +187,10 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
     state.next_n = address.n + 1
     state.last_at_ms = entry.at_ms
     questions.forget_expired(state, entry.at_ms)
+    people.follow(state, entry)
+    delegating.make_decided_due(state, address, entry)
+    if not delegating.any_held(state):
+        _begin_waits_put_off(state, entry.at_ms)
     make_items_due(state, entry)
     _settle_waits(state, entry.at_ms if isinstance(entry, TimerFired) else None)
     make_reply_due(state, address, entry)
@@ -175,15 +199,19 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
 def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, mail: Entry) -> None:
     sender = parse_entry(subject)
     state.consumed.add(subject)
-    if not isinstance(mail, (QuestionAnswered, ApprovalDecided)):  # an answer says itself what it is to
+    # Answers say themselves what they are to, and what is about waiting is in no order.
+    if not isinstance(mail, (QuestionAnswered, ApprovalDecided, ThreadWaiting, ThreadResumed)):
         state.heard_from[sender.agent, sender.thread] = subject
     match mail:
         case DelegationSent():
             state.opener = (sender.agent, sender.thread)
             state.brief, state.team, state.opened_at_ms = mail.brief, mail.team, mail.at_ms
             state.escrow.open(mail.brief.budget, mail.at_ms)
+            state.tainted = state.tainted or (mail.occurrence is not None and mail.occurrence.untrusted)
+            if mail.hired is not None:
+                state.profile = hiring.played(state.profile, mail.hired)
             if state.profile.handler is None:  # Python code reads the brief itself
-                state.dialogue.notes.append(Note(brief_text(mail.brief), address.n))
+                state.dialogue.notes.append(Note(goal_text(state), address.n))
             _take_question(state, Asked(subject, state.opener, address.n))
         case MessageSent(purpose="follow_up"):
             asked = Asked(subject, (sender.agent, sender.thread), address.n)
@@ -192,6 +220,7 @@ def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, ma
             if asked.by == state.opener or not state.owes_reply:
                 _take_question(state, asked)
                 state.newest_is_follow_up = True
+                state.further_goals.append(mail.text)
         case CancelSent():
             _stop(state, address, entry, mail)
         case BudgetGranted():
@@ -201,11 +230,19 @@ def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, ma
         case ThreadReplied():
             child = state.children[sender.thread]
             child.answered, child.usage, child.cost_microusd = mail.answers, mail.usage, mail.cost_microusd
-            child.progress = ""
+            child.progress, child.heard_n = "", sender.n
+            people.forget(state, child.thread)
             state.escrow.settle(child.thread, mail.spent, mail.usage, mail.cost_microusd, goes_on=child.unanswered)
-            _take_outcome(state, child, _checked(state, child, mail.outcome))
+            if hedging.take_reply(state, child, address, entry):
+                _take_outcome(state, child, _checked(state, child, mail.outcome))
             questions.forget_thread(state, child.thread)
-        case QuestionAsked() if _has_item(state, state.children[sender.thread]):
+        case ThreadWaiting():
+            people.take_waiting(state, sender, mail)
+        case ThreadResumed():
+            people.take_resumed(state, sender, mail)
+        case QuestionAsked() if state.children[sender.thread].superseded_by:
+            pass  # it is being stopped
+        case QuestionAsked() if _is_not_read(state, state.children[sender.thread]):
             make_item_answer_due(state, sender, subject, entry)
         case QuestionAsked():
             if state.owes_reply and (news := questions.take_asked(state, subject, mail)):
@@ -221,7 +258,9 @@ def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, ma
 
 def _take_outcome(state: State, child: Child, outcome: Outcome) -> None:
     """Where a thread's answer goes: to the model, or to the fan-out that opened it."""
-    if _has_item(state, child):
+    if child.judges:
+        grading.take(state, child, outcome)
+    elif _has_item(state, child):
         child.outcome = outcome
         again = state.threads_left > 0
         state.fan_outs[child.fan_out].take(child.thread, outcome, again=again)
@@ -238,9 +277,15 @@ def _has_item(state: State, child: Child) -> bool:
     return fan is not None and child.thread in fan.at_work
 
 
+def _is_not_read(state: State, child: Child) -> bool:
+    """Whether the model knows nothing of this thread, and so answers nothing it asks."""
+    first = state.children.get(child.hedges, child)
+    return child.judges or _has_item(state, child) or _has_item(state, first)
+
+
 def _checked(state: State, child: Child, outcome: Outcome) -> Outcome:
     """A result that is not what its specialist's contract says is a failure, told as one."""
-    contract = state.profile.contracts.get(child.specialist)
+    contract = state.profile.contracts.get(child.name)
     if contract is None or contract.output_schema is None or outcome.status not in ("ok", "partial"):
         return outcome
     if outcome.result is None:
@@ -283,6 +328,8 @@ def _take_call(state: State, block: Block, address: EntryAddress, entry: ModelRe
     if call.id not in entry.refused:
         if state.stopping is not None and call.name in BEGINS_WORK:
             call.settle(NOTHING_NEW, "error")
+        elif call.id in entry.to_approve:
+            call.held = entry.to_approve[call.id]
         elif call.name in VERBS:
             _carry_out(state, call, address, entry)
         else:
@@ -302,7 +349,7 @@ def _take_failure(state: State, entry: ModelFailed) -> None:
     state.dialogue.take_failure(entry)
     if entry.retry_at_ms is None:
         code = code_of(entry.failure)
-        state.submitted = Outcome(status="failed", code=code, summary=entry.reason)
+        state.submitted = state.unsatisfying or Outcome(status="failed", code=code, summary=entry.reason)
 
 
 def _see_all(state: State) -> None:
@@ -324,14 +371,19 @@ def _count_tool_call(state: State, call_id: str) -> None:
         state.escrow.spend(tool_calls=1)
 
 
+def goal_text(state: State) -> str:
+    """What is asked of a thread, and what its answer is judged by."""
+    assert state.brief is not None
+    return brief_text(state.brief) + rubric_text(grading.rubric_of(state))
+
+
 def opening(state: State) -> str:
     """What a thread must never forget, however small its view is made."""
-    assert state.brief is not None
-    parts = [brief_text(state.brief)]
+    parts = [goal_text(state)]
     threads = [
-        f"{child.thread} {child.specialist}: " + ("at work" if child.owes_reply else f"replied {_status(child)}")
+        f"{child.thread} {child.name}: " + ("at work" if child.owes_reply else f"replied {_status(child)}")
         for child in state.children.values()
-        if not child.fan_out
+        if not child.fan_out and not child.hidden
     ]
     if threads:
         parts.append("<threads>\n" + "\n".join(threads) + "\n</threads>")
@@ -346,43 +398,19 @@ def _status(child: Child) -> str:
 
 def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelReplied) -> None:
     """What a verb makes due. Its arguments were checked before the reply was journaled."""
-    match msgspec.convert(call.arguments, VERBS[call.name]):
+    match hedging.resolved(state, msgspec.convert(call.arguments, VERBS[call.name])):
         case Delegate() as order:
-            opened = len(state.children) + sum(isinstance(due.entry, DelegationSent) for due in state.due)
-            thread = child_thread(state.thread, opened + 1)
-            deadline_s = state.profile.delegation_deadline_s if order.deadline_s is None else order.deadline_s
-            grant = _grant(state, call, entry)
-            if grant.wall_s is not None:
-                deadline_s = min(deadline_s, grant.wall_s + REPLY_GRACE_S)
-            brief = Brief(
-                objective=order.objective,
-                input=order.input,
-                expected_output=order.expected_output,
-                guidance=order.guidance,
-                boundaries=order.boundaries,
-                effort=order.effort,
-                files=order.files,
-                label=order.label,
-                deadline_s=deadline_s,
-                budget=grant_or_none(grant),
-            )
-            sent = DelegationSent(
-                at_ms=entry.at_ms,
-                by=entry.by,
-                fence=entry.fence,
-                to_thread=thread,
-                after=last_sent(state, address, (order.specialist, thread)),
-                brief=brief,
-                team=state.profile.team,
-                call_id=call.id,
-            )
-            state.due.append(Due(order.specialist, sent))
+            delegating.make_delegation_due(state, call, order, _grant(state, call, entry), address, entry)
+        case HireSpecialist() as order:
+            hiring.carry_out(state, call, entry, order)
         case Cancel() as order:
-            make_cancel_due(
-                state, state.children[order.thread], address, entry, order.mode, order.reason, order.within_s, call.id
-            )
+            child = state.children[order.thread]
+            hedging.go_on_alone(state, child, address, entry, order.reason)
+            make_cancel_due(state, child, address, entry, order.mode, order.reason, order.within_s, call.id)
         case SendToSpecialist() as order:
-            peer = (state.children[order.thread].specialist, order.thread)
+            child = state.children[order.thread]
+            hedging.go_on_alone(state, child, address, entry, "the first was asked something else")
+            peer = (child.specialist, order.thread)
             make_message_due(state, peer, address, entry, "follow_up", order.message, None, call.id)
         case ReportProgress() as report:
             assert state.opener is not None
@@ -400,14 +428,8 @@ def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelRepl
         case DelegateEach():
             pass  # it begins with an entry of its own, which says what the items are
         case WaitForReplies() as wait:
-            # A reply that came before the model asked for it is among those that are waited for: it is there.
-            known = tuple(child.thread for child in state.children.values() if child.owes_reply or child.is_news)
-            sent_to = (due.entry.to_thread for due in state.due if parent_thread(due.entry.to_thread) == state.thread)
-            fresh = tuple(thread for thread in dict.fromkeys(sent_to) if thread not in known)
-            threads = wait.threads or known + fresh
-            needed = {"all": len(threads), "any": min(1, len(threads)), "quorum": wait.quorum or 1}[wait.mode]
-            deadline_ms = None if wait.deadline_s is None else entry.at_ms + int(wait.deadline_s * 1000)
-            state.waits[call.id] = Wait(call.id, threads, needed, deadline_ms)
+            if wait.threads or not entry.to_approve:
+                _begin_wait(state, call, wait, entry.at_ms)
         case SubmitResult() as submitted:
             files = submitted.files or tuple(sorted(state.files))
             state.submitted = Outcome(
@@ -416,15 +438,40 @@ def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelRepl
                 result=submitted.result,
                 files=tuple(state.files[path] for path in files if path in state.files),
             )
+            state.handed_in_with = call.id
             call.settle('{"handed_in":true}')
+
+
+def _begin_wait(state: State, call: Call, wait: WaitForReplies, at_ms: int) -> None:
+    # A reply that came before the model asked for it is among those that are waited for: it is there.
+    shown = [child for child in state.children.values() if not child.hidden]
+    known = tuple(child.thread for child in shown if child.owes_reply or child.is_news)
+    sent_to = (due.to_thread for due in state.due if parent_thread(due.to_thread) == state.thread)
+    hidden = {child.thread for child in state.children.values() if child.hidden}
+    fresh = tuple(thread for thread in dict.fromkeys(sent_to) if thread not in known and thread not in hidden)
+    threads = wait.threads or known + fresh
+    asked = {"all": len(threads), "any": 1, "quorum": wait.quorum or 1}[wait.mode]
+    needed = min(asked, len(threads))  # nobody waits for more than there are
+    deadline_ms = None if wait.deadline_s is None else at_ms + int(wait.deadline_s * 1000)
+    state.waits[call.id] = Wait(call.id, threads, needed, deadline_ms)
+
+
+def _begin_waits_put_off(state: State, at_ms: int) -> None:
+    """A turn whose delegations were held back waits for them, now that it is decided which there are."""
+    for call in state.open_calls:
+        if call.name == "wait_for_replies" and call.id not in state.waits:
+            wait = hedging.resolved(state, msgspec.convert(call.arguments, WaitForReplies))
+            assert isinstance(wait, WaitForReplies)
+            _begin_wait(state, call, wait, at_ms)
 
 
 def _grant(state: State, call: Call, entry: ModelReplied) -> Budget:
     """What one delegation of a turn is granted, beside all others of it."""
     turn: list[tuple[str, Verb]] = [
-        (block["id"], msgspec.convert(block["input"], VERBS[block["name"]]))
+        (block["id"], hedging.resolved(state, msgspec.convert(block["input"], VERBS[block["name"]])))
         for block in entry.blocks
-        if block["type"] == "tool_use" and block["id"] not in entry.refused and block["name"] in BEGINS_WORK
+        if block["type"] == "tool_use" and block["name"] in BEGINS_WORK
+        if block["id"] not in entry.refused and block["id"] not in entry.to_approve
     ]
     orders = {call_id: budget_asked(state, verb) for call_id, verb in turn if isinstance(verb, Delegate)}
     reopened = {verb.thread for _, verb in turn if isinstance(verb, SendToSpecialist) and is_over(state, verb.thread)}
@@ -452,6 +499,7 @@ def _take_last_words(state: State, address: EntryAddress, entry: ModelReplied) -
         state.dialogue.notes.append(Note(NUDGE, address.n))
         return
     text = "\n".join(block["text"] for block in entry.blocks if block["type"] == "text")
+    state.handed_in_with = ""
     state.submitted = Outcome(status="ok", summary=text, files=tuple(state.files.values()))
 
 
@@ -464,15 +512,22 @@ def _take_delegation(state: State, address: EntryAddress, entry: DelegationSent)
         label=entry.brief.label,
         last_sent=address.subject,
         deadline_ms=entry.at_ms + int(entry.brief.deadline_s * 1000),
+        hired="" if entry.hired is None else entry.hired.name,
     )
     state.children[child.thread] = child
     state.sent_to[address.to, entry.to_thread] = address.subject
     state.escrow.grant(child.thread, entry.brief.budget)
+    if state.judging is not None and state.judging.thread == child.thread:
+        child.judges = True
+        return
+    hedging.take_delegation(state, child, entry)
+    if entry.hedges:
+        return
     if entry.item is not None:
         child.fan_out = entry.call_id
         state.fan_outs[entry.call_id].at_work[child.thread] = fanout.Attempt(entry.item, entry.attempt)
         return
-    answer = {"thread": child.thread, "specialist": child.specialist}
+    answer = {"thread": child.thread, "specialist": child.name}
     if entry.brief.budget is not None:
         answer["granted"] = told(entry.brief.budget)
     state.calls[entry.call_id].settle(msgspec.json.encode(answer).decode())
@@ -488,6 +543,7 @@ def _take_message(state: State, address: EntryAddress, entry: MessageSent) -> No
         child.last_sent, child.late, child.aborted = address.subject, False, False
         child.fan_out = ""
         child.deadline_ms = entry.at_ms + allowed_ms
+        people.ask_again(state, child.thread, entry.at_ms)
     if entry.call_id:  # a handler's steps are not announced by a model reply
         call = state.calls.setdefault(entry.call_id, Call(id=entry.call_id, name=entry.purpose, arguments={}))
         call.settle(msgspec.json.encode({"thread": entry.to_thread}).decode())
@@ -498,6 +554,7 @@ def _take_cancel(state: State, address: EntryAddress, entry: CancelSent) -> None
     state.sent_to[address.to, entry.to_thread] = address.subject
     child = state.children[entry.to_thread]
     child.aborted = entry.mode == "abort"
+    people.forget(state, child.thread)
     within_s = WRAP_UP_GRACE_S + (entry.within_s if entry.mode == "wrap_up" else 0)
     child.deadline_ms = min(child.deadline_ms, entry.at_ms + int(within_s * 1000))
     if entry.call_id:
@@ -509,6 +566,7 @@ def _take_cancel(state: State, address: EntryAddress, entry: CancelSent) -> None
 def _take_own_reply(state: State, address: EntryAddress, entry: ThreadReplied) -> None:
     state.due.clear()
     state.submitted = None
+    grading.forget(state)
     state.answered, state.outcome = entry.answers, entry.outcome
     approvals.void(state)
     questions.void(state)
@@ -532,14 +590,17 @@ def _end_fan_out(state: State, call_id: str) -> None:
 
 def _mark_late(state: State, address: EntryAddress, entry: TimerFired) -> None:
     for child in state.children.values():
-        if child.owes_reply and child.deadline_ms <= entry.at_ms:
+        if child.owes_reply and state.late_at_ms(child) <= entry.at_ms:
             status: Literal["unreachable", "timed_out"] = (
                 "unreachable" if child.thread in entry.unstarted else "timed_out"
             )
-            outcome = Outcome(status=status, code=status, summary=f"no reply from {child.specialist} in time")
+            outcome = Outcome(status=status, code=status, summary=f"no reply from {child.name} in time")
+            if hedging.is_too_late(state, child, address, entry):
+                continue
             given_up = _has_item(state, child) and not child.aborted
             _take_outcome(state, child, outcome)
             child.late = True
+            people.forget(state, child.thread)
             if given_up:  # another thread may get its item, and two must not work on one
                 make_cancel_due(state, child, address, entry, "abort", "its time is over", 0)
 
@@ -553,6 +614,7 @@ def _give_up(state: State, entry: ThreadFailed) -> None:
 
 def _end(state: State, outcome: Outcome) -> None:
     """Nothing more is done for what was asked; this is the answer to all of it."""
+    grading.give_up(state)
     questions.void(state)
     state.waits.clear()
     for call in state.open_calls:
@@ -566,8 +628,9 @@ def _end(state: State, outcome: Outcome) -> None:
 
 def _stop(state: State, address: EntryAddress, entry: Entry, mail: CancelSent) -> None:
     """Somebody asks this thread to stop, and with it whatever it has opened."""
+    hedging.end_all(state, address, entry, mail.reason)
     for child in state.children.values():
-        if child.unanswered and not child.aborted:
+        if child.unanswered and not child.aborted and not child.superseded_by:
             make_cancel_due(state, child, address, entry, mail.mode, mail.reason, mail.within_s / 2)
     for call in state.open_calls:
         if (fan := state.fan_outs.get(call.id)) is not None:
@@ -576,13 +639,15 @@ def _stop(state: State, address: EntryAddress, entry: Entry, mail: CancelSent) -
             call.settle(NOTHING_NEW, "error")
     if not state.owes_reply:
         return
+    handed_in = grading.is_to_be_judged(state)
     state.stopping = Stopping(mail.mode, mail.reason, entry.at_ms + int(mail.within_s * 1000))
+    grading.give_up(state)
     if mail.mode == "abort":
         _end(state, stopped_outcome(state, "aborted"))
     elif state.seen is None and state.profile.handler is None:
         # No model has been asked yet, so there is nothing to wrap up.
         _end(state, stopped_outcome(state, "cancelled"))
-    else:
+    elif not handed_in or state.open_calls:  # else what is with the grader is the answer
         approvals.void(state)
         questions.void(state)
         state.dialogue.notes.append(Note(wrap_up_text(mail.reason, mail.within_s), address.n))
@@ -645,7 +710,7 @@ def _wait_content(state: State, wait: Wait, satisfied: bool, asked: list[Questio
         "satisfied": satisfied,
         "replies": [reply_card(child) for child in children if not child.owes_reply],
         "waiting_for": [
-            {"thread": child.thread, "specialist": child.specialist, "progress": child.progress}
+            {"thread": child.thread, "specialist": child.name, "progress": child.progress}
             for child in children
             if child.owes_reply
         ],
@@ -660,7 +725,8 @@ def reply_card(child: Child) -> dict[str, Any]:
     assert outcome is not None
     return {
         "thread": child.thread,
-        "specialist": child.specialist,
+        **({"in_place_of": child.hedges} if child.won else {}),
+        "specialist": child.name,
         "status": outcome.status,
         "summary": outcome.summary,
         "result": outcome.result,

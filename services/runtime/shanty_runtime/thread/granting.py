@@ -10,14 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from shanty_protocol import Budget
 from shanty_runtime.agent.budget import told
-from shanty_runtime.thread.escrow import Amounts, delegated, granted_of, less
+from shanty_runtime.thread.escrow import NEEDED, Amounts, delegated, granted_of, less
 from shanty_runtime.thread.fold import is_over
 from shanty_runtime.thread.sending import budget_asked
 from shanty_runtime.thread.state import State
 from shanty_runtime.thread.verbs import Delegate, DelegateEach, SendToSpecialist, Verb
 
-NEEDED = ("cost_microusd", "tokens", "model_calls")
-"""Without some of each of these a thread cannot even begin."""
 THE_REPLY: Amounts = {"model_calls": 1}
 """What the reply that makes these calls counts for itself, as far as that is known."""
 

@@ -12,7 +12,7 @@ import msgspec
 
 from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
 from shanty_protocol.codec import digest_of
-from shanty_protocol.ids import LOG, OPERATORS
+from shanty_protocol.ids import LOG
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
 from shanty_runtime.redaction import redact
@@ -22,6 +22,7 @@ from shanty_runtime.thread.decide import Draft, Received
 from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.fold import exhausted_outcome
 from shanty_runtime.thread.held import HeldThread
+from shanty_runtime.thread.permitting import ask_people
 from shanty_runtime.tools.base import Tool
 
 logger = logging.getLogger("shanty.thread")
@@ -112,11 +113,11 @@ class HandlerContext:
         if call is None or not call.settled:
             given = Call(id=call_id, name=tool.name, arguments=msgspec.to_builtins(arguments))
             self._check_permission(call, given)
-            if approvals.needs_approval(held.state, call or given):
+            if approvals.needs_decision(held.state, call or given):
                 async with self._step():
                     await self._open()
-                    await self._request(given)
-                await self._halt()
+                    await self._request(call or given)
+                call = held.state.calls[call_id]
             if call is not None and call.approval is not None and call.approval.waiting:
                 await self._halt()
             recovered = call is not None and call.intended
@@ -161,8 +162,9 @@ class HandlerContext:
             await held.write((Draft(opener[0], message),))
 
     def _check_permission(self, call: Call | None, given: Call) -> None:
-        if self._held.profile.permissions.get(given.name) == "deny":
-            raise ToolError(f"the team's permissions deny {given.name} to {self._held.profile.agent}")
+        found = approvals.ruling(self._held.state, given)
+        if problem := approvals.denial(self._held.profile, given.name, found):
+            raise ToolError(problem)
         if call is None or call.approval is None or digest_of(given.arguments) == call.approval.digest:
             return
         raise ToolError(
@@ -171,12 +173,9 @@ class HandlerContext:
         )
 
     async def _request(self, call: Call) -> None:
-        """Ask a person whether a call may be made."""
-        held = self._held
+        """Ask a person whether a call may be made, or note what allows it."""
         async with self._requesting:
-            stamp = held.stamp()
-            (request,) = approvals.requests_for(held.state, [call], at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence)
-            await held.write((Draft(OPERATORS, request),))
+            await ask_people(self._held, [call])
 
     async def _halt(self) -> None:
         """Wait here until the handler is cancelled: it is run again when there is a decision."""

@@ -14,16 +14,16 @@ not the lease: each place is taken once. One answer that is all a thread ever do
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Literal
 
 from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
-from shanty_runtime.bus import Bus, Busy, Lease, Stored
+from shanty_runtime.bus import Bus, Busy, Lease, Stored, Written, written
 from shanty_runtime.errors import Fenced
 from shanty_runtime.telemetry import inject, metrics, publish_span, recording
+from shanty_runtime.thread import people
 from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
 from shanty_runtime.thread.fold import apply
 from shanty_runtime.thread.state import State
@@ -37,17 +37,24 @@ class HeldThread:
     def __init__(self, workplace: Workplace, lease: Lease | None, state: State, mail: dict[str, Received]) -> None:
         self.workplace = workplace
         self.bus: Bus = workplace.bus
-        self.profile: Profile = workplace.profile
         self.lease = lease
         """None as long as nothing was done that needs one."""
+        self.fence = 0
         self.state = state
         self.mail = mail
         """What has been received for the thread, by subject; more may be posted at any time."""
         self.due_ms = 0
-        """A deadline that a timer says has come, should our own clock be behind."""
+        """A deadline that a timer says has come, should what we take for the time be behind."""
         self.stop_requested = False
         """A Python handler ends before its next step."""
         self._writing = asyncio.Lock()
+        if lease is not None:
+            self.go_on(state)
+
+    @property
+    def profile(self) -> Profile:
+        """Who works on the thread: the agent of this worker, as far as the journal does not say who that is here."""
+        return self.state.profile
 
     @property
     def name(self) -> str:
@@ -55,17 +62,20 @@ class HeldThread:
         return self.workplace.name_of(self.state.run, self.state.thread)
 
     def stamp(self) -> Stamp:
-        now_ms = max(int(time.time() * 1000), self.due_ms)
-        return Stamp(now_ms, self.workplace.replica, 0 if self.lease is None else self.lease.fence)
+        now_ms = max(self.bus.clock.now_ms(), self.due_ms)
+        return Stamp(now_ms, self.workplace.replica, self.fence)
 
     @property
     def abandoned(self) -> bool:
         """Whether the worker that had the thread before is gone."""
         return self.lease is not None and self.lease.abandoned
 
-    def holds(self) -> bool:
-        """Whether nobody else can have the thread right now."""
-        return self.lease is not None and self.lease.held()
+    def go_on(self, state: State) -> None:
+        """Under the lease, from what the journal amounts to."""
+        assert self.lease is not None, "a journal is gone on with under a lease"
+        self.state = state
+        # Leases are counted by a bucket that may be lost. Whoever goes on with a journal is later than what it says.
+        self.fence = self.lease.fence if self.lease.fence >= state.newest_fence else state.newest_fence + 1
 
     async def hold(self) -> None:
         """Take the lease, where that was not needed so far. Raises Fenced where somebody has or had it."""
@@ -78,7 +88,12 @@ class HeldThread:
             # There is a journal to be read, and an attempt to be counted: by whoever is delivered the mail next.
             lease.abandon()
             raise Fenced(f"somebody vanished who had {self.name}")
-        self.lease = lease
+        self.lease, self.fence = lease, lease.fence
+
+    def check_lease(self, before: str) -> None:
+        """Raises Fenced where somebody else may have the thread by now. For just before what cannot be undone."""
+        if self.lease is None or not self.lease.held():
+            raise Fenced(f"the lease of {self.name} ran out before {before}")
 
     def workspace(self, key: str) -> Workspace:
         """The run's files, in this agent's name."""
@@ -86,11 +101,17 @@ class HeldThread:
         return Workspace(self.bus.files, state.run, agent=self.profile.agent, thread=state.thread, key=key)
 
     async def write(self, drafts: Sequence[Draft]) -> None:
-        """Append entries in order, all on the way at once, and then whatever they make due.
+        """Append entries in order, and then whatever they make due: what is due is on the way all at once.
 
         Raises Fenced where somebody else took a place.
         """
         async with self._writing:
+            if not self.state.due:
+                # Nothing in the journal says that these come next, so whoever goes on after a crash writes others.
+                # One that was stored without the one before it would then stand in the middle of those.
+                for draft in drafts:
+                    await self._write((draft,))
+                drafts = due_drafts(self.state)
             while drafts:
                 await self._write(drafts)
                 drafts = due_drafts(self.state)
@@ -100,18 +121,24 @@ class HeldThread:
             (self.state.address(draft.to, self.state.next_n + offset), draft.entry)
             for offset, draft in enumerate(drafts)
         ]
-        if len(places) == 1:
-            stored = [await self._append(*places[0])]
+        chained: list[Written] = []
+        for address, entry in places:
+            chained.append(written(address, entry, chained[-1].own if chained else self.state.chained_to))
+        if len(chained) == 1:
+            stored = [await self._append(chained[0])]
         else:
-            stored = await asyncio.gather(*(self._append(address, entry) for address, entry in places))
+            stored = await asyncio.gather(*(self._append(each) for each in chained))
         if self.lease is None:
             self._note_answer(*places[0])
             return
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
+            waited_before = people.requests_open(self.state)
+            self.state.chained_to = one.own(self.state.chained_to)
             apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
             self.state.next_seq = max(self.state.next_seq, one.seq + 1)
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
+            metrics.people_wait(self.profile.agent, waited_before, people.requests_open(self.state))
 
     def _note_answer(self, address: EntryAddress, entry: Entry) -> None:
         """Of the one answer: whatever else is done with the thread begins with its lease, and with its journal."""
@@ -127,16 +154,17 @@ class HeldThread:
             replica=self.workplace.replica,
             step=step,
             name=name,
-            at_ms=int(time.time() * 1000),
+            at_ms=self.bus.clock.now_ms(),
         )
         await self.bus.live.publish(LiveAddress(self.state.run, self.state.thread, self.profile.agent), event)
 
-    async def _append(self, address: EntryAddress, entry: Entry) -> Stored:
+    async def _append(self, entry: Written) -> Stored:
+        address = entry.address
         if address.to == LOG or not recording():
-            placed = await self.bus.journals.append(address, entry, inject())
+            placed = await self.bus.journals.place(entry, inject())
         else:
             with publish_span(address, server=self.bus.server_address) as span:
-                placed = await self.bus.journals.append(address, entry, inject())
+                placed = await self.bus.journals.place(entry, inject())
                 span.stored(placed.stored.seq, len(placed.stored.data))
         if not placed.ours:
             raise Fenced(f"place {address.n} of {self.name} was taken by another worker")

@@ -6,15 +6,17 @@ What is refused is part of the entry, so whoever reads the journal carries out t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
 from shanty_protocol.ids import depth
+from shanty_runtime.agent.permissions import DELEGATES, DELEGATION, ruling_on
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import WorkspaceError
 from shanty_runtime.models.base import Block
-from shanty_runtime.thread import fanout
+from shanty_runtime.thread import approvals, fanout, hedging, hiring
+from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.granting import follow_up_problem, grant_problem
 from shanty_runtime.thread.sending import room_problem
 from shanty_runtime.thread.state import NOTHING_NEW, State
@@ -26,6 +28,7 @@ from shanty_runtime.thread.verbs import (
     Cancel,
     Delegate,
     DelegateEach,
+    HireSpecialist,
     SendToSpecialist,
     SubmitResult,
     Verb,
@@ -44,6 +47,8 @@ def refusals(state: State, blocks: Iterable[Block]) -> dict[str, str]:
     calls_left = state.escrow.left.get("tool_calls")
     for call in calls:
         problem = _problem(state, accepted, call)
+        if not problem and call["name"] == hiring.NAME:  # calls that come after may be about whom it hires
+            state = hiring.with_hired(state, accepted[-1])
         if not problem and call["name"] in state.profile.tools and calls_left is not None:
             problem = "" if calls_left else TOO_MANY_CALLS
             calls_left = max(0, calls_left - 1)
@@ -52,23 +57,33 @@ def refusals(state: State, blocks: Iterable[Block]) -> dict[str, str]:
     return refused
 
 
+def held_back(state: State, blocks: Iterable[Block], refused: Container[str]) -> dict[str, str]:
+    """The delegations that a person has to allow first, by the id of their call, and why."""
+    calls = [
+        Call(id=block["id"], name=block["name"], arguments=block["input"])
+        for block in blocks
+        if block["type"] == "tool_use" and block["name"] in DELEGATES and block["id"] not in refused
+    ]
+    return {call.id: approvals.asking_reason(state, call) for call in calls if approvals.needs_approval(state, call)}
+
+
 def _problem(state: State, accepted: list[Verb], call: Block) -> str:
     """Why this call is refused, or nothing. Verbs that are fine join `accepted`, for those that come after."""
     name, arguments = call["name"], call["input"]
     offered = [card.name for card in state.profile.verbs]
     if name in offered:
         try:
-            verb = msgspec.convert(arguments, VERBS[name])
+            verb = hedging.resolved(state, msgspec.convert(arguments, VERBS[name]))
         except msgspec.ValidationError as error:
             return f"{name}: {error}"
         problem = _verb_problem(state, accepted, verb)
         if not problem:
             accepted.append(verb)
         return problem
-    policy = state.profile.permissions.get(name)
-    if policy == "deny":
-        return f"the team's permissions deny {name} to {state.profile.agent}"
-    if policy == "ask" and state.stopping is not None and name not in state.allowed_for_thread:
+    policy = ruling_on(state.profile.permissions.get(name), arguments)
+    if policy.word == "deny" and not policy.rule:
+        return approvals.denial(state.profile, name, policy)
+    if policy.word == "ask" and state.stopping is not None and name not in state.allowed_for_thread:
         return NOTHING_NEW
     tool = state.profile.tools.get(name)
     if tool is None:
@@ -79,17 +94,19 @@ def _problem(state: State, accepted: list[Verb], call: Block) -> str:
         tool.decode(arguments)
     except msgspec.ValidationError as error:
         return f"{name}: {error}"
-    return ""
+    return approvals.denial(state.profile, name, policy)
 
 
 def _verb_problem(state: State, accepted: Sequence[Verb], verb: Verb) -> str:
-    if state.stopping is not None and isinstance(verb, (Delegate, DelegateEach, SendToSpecialist)):
+    if state.stopping is not None and isinstance(verb, (Delegate, DelegateEach, SendToSpecialist, HireSpecialist)):
         return NOTHING_NEW
     match verb:
         case Delegate():
             return _delegation_problem(state, accepted, verb)
         case DelegateEach():
             return _fan_out_problem(state, accepted, verb)
+        case HireSpecialist():
+            return hiring.problem_with(state.profile, verb)
         case SendToSpecialist():
             return _unknown_threads(state, (verb.thread,)) or follow_up_problem(state, accepted, verb)
         case AskLead() | AskHuman():
@@ -175,7 +192,8 @@ def _opening_problem(state: State, specialist: str) -> str:
         )
     if specialist not in profile.contracts:
         return f"there is no specialist {specialist!r}{_nearest(specialist, list(profile.contracts))}"
-    return ""
+    policy = ruling_on(profile.permissions.get(DELEGATION + specialist), {})
+    return approvals.denial(profile, f"delegations to {specialist}", policy)
 
 
 def _question_problem(state: State, ask: AskLead | AskHuman) -> str:
@@ -228,10 +246,11 @@ def _submission_problem(state: State, accepted: Sequence[Verb], submitted: Submi
 
 
 def _unknown_threads(state: State, threads: Sequence[str]) -> str:
-    unknown = [thread for thread in threads if thread not in state.children]
+    known_to_model = {child.thread: child for child in state.children.values() if not child.hidden}
+    unknown = [thread for thread in threads if thread not in known_to_model]
     if not unknown:
         return ""
-    named = [f"{child.thread} ({child.specialist})" for child in state.children.values() if not child.fan_out]
+    named = [f"{child.thread} ({child.name})" for child in known_to_model.values() if not child.fan_out]
     known = ", ".join(named) or "none"
     return f"you opened no thread {', '.join(unknown)}; yours are: {known}"
 

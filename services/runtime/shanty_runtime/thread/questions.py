@@ -55,6 +55,7 @@ def take_asked(state: State, subject: str, entry: QuestionAsked) -> str:
         subject=subject,
         thread=sender.thread,
         specialist=sender.agent,
+        name=state.children[sender.thread].name,
         text=entry.question,
         options=entry.options,
         expires_at_ms=entry.expires_at_ms,

@@ -20,11 +20,12 @@ from shanty_protocol import (
     ModelReplied,
     QuestionAnswered,
     QuestionAsked,
+    SpecialistHired,
     ThreadReplied,
 )
 from shanty_protocol.ids import child_thread
 from shanty_runtime.agent.budget import filled
-from shanty_runtime.thread import fanout
+from shanty_runtime.thread import fanout, grading
 from shanty_runtime.thread.escrow import REPLY_GRACE_S, delegated, grant_or_none
 from shanty_runtime.thread.state import Child, Due, Peer, Question, State
 from shanty_runtime.thread.verbs import AskHuman, AskLead, Delegate, DelegateEach
@@ -135,6 +136,7 @@ def make_items_due(state: State, entry: Entry) -> None:
     room = state.profile.max_active_threads - sum(child.owes_reply for child in state.children.values())
     ordinal = len(state.children)
     for fan in state.fan_outs.values():
+        contract = state.profile.contracts[fan.specialist]
         count = max(0, min(room, fan.room))
         orders = [budget_asked(state, fan.order)] * count
         promised = [
@@ -156,13 +158,14 @@ def make_items_due(state: State, entry: Entry) -> None:
                 call_id=fan.call_id,
                 item=attempt.item,
                 attempt=attempt.number,
+                hired=contract.hired,
             )
-            state.due.append(Due(fan.specialist, sent))
+            state.due.append(Due(contract.agent, sent))
 
 
 def make_reply_due(state: State, address: EntryAddress, entry: Entry) -> None:
     """Once all other calls of the turn are settled, what was submitted is the next entry."""
-    if state.submitted is None or state.due or state.open_calls:
+    if state.submitted is None or state.due or state.open_calls or grading.is_to_be_judged(state):
         return
     # Nobody waits for these any more: what they still did would be paid for and thrown away.
     orphans = [child for child in state.children.values() if child.unanswered and not child.aborted]
@@ -193,20 +196,21 @@ def make_reply_due(state: State, address: EntryAddress, entry: Entry) -> None:
 def drop_due(
     state: State,
     address: EntryAddress,
-    entry: DelegationSent | MessageSent | CancelSent | QuestionAsked | QuestionAnswered,
+    entry: DelegationSent | MessageSent | CancelSent | QuestionAsked | QuestionAnswered | SpecialistHired,
 ) -> None:
     """What was due has been written. A handler's messages were not due: no model reply announces them."""
     if not state.due:
         return
     due = state.due.popleft()
-    said = (due.to, type(due.entry), due.entry.to_thread)
-    assert said == (address.to, type(entry), entry.to_thread), "what is due is written in order"
+    written = Due(address.to, entry)
+    said = (due.to, type(due.entry), due.to_thread)
+    assert said == (written.to, type(entry), written.to_thread), "what is due is written in order"
 
 
 def last_sent(state: State, address: EntryAddress, peer: Peer) -> str:
     """Subject of the newest entry sent to a peer, counting those that are due: they come right after `address`."""
     for place, due in reversed(list(enumerate(state.due, address.n + 1))):
-        if (due.to, due.entry.to_thread) == peer and not isinstance(due.entry, QuestionAnswered):
+        if (due.to, due.to_thread) == peer and not isinstance(due.entry, QuestionAnswered):
             return state.address(due.to, place).subject
     return state.sent_to.get(peer, "")
 
@@ -227,10 +231,11 @@ def with_brief(state: State, sent: DelegationSent) -> DelegationSent | None:
     assert sent.item is not None, "only delegations of a fan-out are due without a brief"
     brief = fanout.brief_of(state.profile, fan.order, items[sent.item], sent.item)
     grant = sent.brief.budget
+    within_s = [brief.deadline_s, sent.brief.deadline_s]
     if grant is not None and grant.wall_s is not None:
-        assert brief.deadline_s is not None, "every brief has one"
-        latest_s = min(brief.deadline_s, grant.wall_s + REPLY_GRACE_S)
-        brief = msgspec.structs.replace(brief, deadline_s=latest_s)
+        within_s.append(grant.wall_s + REPLY_GRACE_S)
+    latest_s = min(each for each in within_s if each is not None)
+    brief = msgspec.structs.replace(brief, deadline_s=latest_s)
     return msgspec.structs.replace(sent, brief=msgspec.structs.replace(brief, budget=grant))
 
 

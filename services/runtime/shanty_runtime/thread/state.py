@@ -13,13 +13,16 @@ from shanty_protocol import (
     DelegationSent,
     EntryAddress,
     FileRef,
+    GradingStarted,
     MessageSent,
     Outcome,
     QuestionAnswered,
     QuestionAsked,
+    SpecialistHired,
     ThreadReplied,
     Usage,
 )
+from shanty_protocol.chain import NOTHING_BEFORE
 from shanty_protocol.ids import parent_thread
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.thread.dialogue import Call, Dialogue
@@ -51,8 +54,36 @@ class Child(msgspec.Struct):
     """It was told to stop where it is."""
     is_news: bool = False
     """Its outcome has not been shown to the model."""
+    judges: bool = False
+    """It judges a deliverable: the model knows nothing of it."""
     fan_out: str = ""
     """The call it was opened by, where that gave it one item of many and nothing further was asked of it."""
+    heard_n: int = -1
+    """Place of the newest it has said of waiting for people, or of its newest reply: what is older counts no more."""
+    hired: str = ""
+    """What it is called, where it was hired: `specialist` is its host then."""
+
+    hedge_at_ms: int = 0
+    """When a second thread is opened for the same brief; 0: never."""
+    brief: Brief | None = None
+    """That brief, until then."""
+    hedges: str = ""
+    """The thread beside which it was opened, for the same brief."""
+    hedged_by: str = ""
+    """The thread that was opened beside it, while neither has replied."""
+    won: bool = False
+    """It stands for the thread it was opened beside as well."""
+    superseded_by: str = ""
+    """The thread that stands for it."""
+
+    @property
+    def name(self) -> str:
+        return self.hired or self.specialist
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the model knows nothing of it."""
+        return self.judges or bool(self.superseded_by) or (bool(self.hedges) and not self.won)
 
     @property
     def unanswered(self) -> bool:
@@ -61,7 +92,7 @@ class Child(msgspec.Struct):
 
     @property
     def owes_reply(self) -> bool:
-        return self.unanswered and not self.late
+        return self.unanswered and not self.late and not self.superseded_by
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -75,7 +106,14 @@ class Due(msgspec.Struct, frozen=True):
     """An entry that has to come next, and whom it is addressed to."""
 
     to: str
-    entry: DelegationSent | MessageSent | CancelSent | QuestionAsked | QuestionAnswered | ThreadReplied
+    entry: (
+        DelegationSent | MessageSent | CancelSent | QuestionAsked | QuestionAnswered | ThreadReplied | SpecialistHired
+    )
+
+    @property
+    def to_thread(self) -> str:
+        """Empty for a step of the thread's own."""
+        return "" if isinstance(self.entry, SpecialistHired) else self.entry.to_thread
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -93,6 +131,25 @@ class Stopping(msgspec.Struct, frozen=True):
     reason: str
     until_ms: int
     """When it is stopped, should it not have replied."""
+
+
+class Pause(msgspec.Struct):
+    """Somebody waits for people: time that is not counted."""
+
+    since_ms: int
+    until_ms: int
+    """When it ends at the latest."""
+    told: bool = False
+    """Of a thread below: it has said so itself."""
+    passed_on: bool = False
+    """Of a thread below: a question of its is with people."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What whoever opened the thread was told of its waiting for people."""
+
+    since_ms: int
+    until_ms: int
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +173,8 @@ class Question(msgspec.Struct, kw_only=True):
     subject: str
     thread: str
     specialist: str
+    name: str
+    """What that specialist is called."""
     text: str
     options: tuple[str, ...]
     expires_at_ms: int
@@ -125,8 +184,17 @@ class Question(msgspec.Struct, kw_only=True):
 
     @property
     def card(self) -> dict[str, Any]:
-        card = {"id": self.id, "thread": self.thread, "specialist": self.specialist, "question": self.text}
+        card = {"id": self.id, "thread": self.thread, "specialist": self.name, "question": self.text}
         return {**card, "options": list(self.options)} if self.options else card
+
+
+class Judging(msgspec.Struct):
+    """A deliverable is with its grader."""
+
+    started: GradingStarted
+    thread: str
+    outcome: Outcome | None = None
+    """What became of that thread; none while it is at work."""
 
 
 class State(msgspec.Struct):
@@ -137,7 +205,11 @@ class State(msgspec.Struct):
     profile: Profile
     next_n: int = 0
     next_seq: int = 0
+    chained_to: str = NOTHING_BEFORE
+    """The digest of the newest entry, which the next one names."""
     last_at_ms: int = 0
+    newest_fence: int = 0
+    """The latest lease under which an entry was written."""
 
     opener: Peer | None = None
     opened_at_ms: int = 0
@@ -155,6 +227,15 @@ class State(msgspec.Struct):
     """Subject of the newest that was replied to."""
     outcome: Outcome | None = None
     submitted: Outcome | None = None
+    handed_in_with: str = ""
+    """The call it came with; empty where it came as plain words."""
+    further_goals: list[str] = []
+    """What was asked after the brief."""
+    judging: Judging | None = None
+    rounds: int = 0
+    """Deliverables judged since the last reply."""
+    unsatisfying: Outcome | None = None
+    """The newest that was sent back: the answer, should no better one come."""
     stopping: Stopping | None = None
 
     dialogue: Dialogue = msgspec.field(default_factory=Dialogue)
@@ -172,6 +253,13 @@ class State(msgspec.Struct):
     """Open questions of this thread, by subject."""
     questions: dict[str, Question] = {}
     """Open questions of the threads it opened, by the id the model knows them by."""
+
+    pause: Pause | None = None
+    """While it waits for people, or a thread below it does."""
+    pauses: dict[str, Pause] = {}
+    """Threads it has opened that wait for people: their deadlines stand still."""
+    said: Said | None = None
+    """While whoever opened it thinks that it waits for people."""
 
     consumed: set[str] = set()
     heard_from: dict[Peer, str] = {}
@@ -228,7 +316,7 @@ class State(msgspec.Struct):
         """When somebody this thread waits for will be late."""
         if not (self.children or self.waits or self.asking or self.dialogue.calls or self.stopping):
             return None if self.is_a_run or not self.owes_reply else self.escrow.until_ms
-        deadlines = [child.deadline_ms for child in self.children.values() if child.owes_reply]
+        deadlines = [self.late_at_ms(child) for child in self.children.values() if child.owes_reply]
         deadlines += [wait.deadline_ms for wait in self.waits.values() if wait.deadline_ms is not None]
         deadlines += [call.approval.expires_at_ms for call in self.waiting_calls if call.approval]
         deadlines += [asking.expires_at_ms for asking in self.asking.values()]
@@ -238,11 +326,35 @@ class State(msgspec.Struct):
             deadlines.append(self.escrow.until_ms)
         return min(deadlines, default=None)
 
+    def late_at_ms(self, child: Child) -> int:
+        """When a thread it has opened is late: its deadline, and what it may yet wait for people."""
+        pause = self.pauses.get(child.thread)
+        return child.deadline_ms + (pause.until_ms - pause.since_ms if pause else 0)
+
     @property
     def next_wake_ms(self) -> int | None:
         """When this thread has something to do, whoever writes to it or not."""
         retry_at_ms = self.dialogue.retry_at_ms if self.owes_reply else 0
-        return min((at_ms for at_ms in (self.next_deadline_ms, retry_at_ms) if at_ms), default=None)
+        wakes = (self.next_deadline_ms, self.next_hedge_ms, retry_at_ms)
+        return min((at_ms for at_ms in wakes if at_ms), default=None)
+
+    @property
+    def hedgeable(self) -> list[Child]:
+        """Threads that a second one may be opened beside: what waits for an answer is not helped by that."""
+        asking = {question.thread for question in self.questions.values()} | self.pauses.keys()
+        return [
+            child
+            for child in self.children.values()
+            if child.hedge_at_ms and child.owes_reply and not child.aborted and child.thread not in asking
+        ]
+
+    @property
+    def next_hedge_ms(self) -> int | None:
+        """When the next of them is."""
+        hedges = any(contract.hedge_after_s is not None for contract in self.profile.contracts.values())
+        if not hedges or not self.owes_reply or self.stopping is not None:
+            return None
+        return min((child.hedge_at_ms for child in self.hedgeable), default=None)
 
     @property
     def threads_left(self) -> int:

@@ -63,6 +63,18 @@ class DelegateEach(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budget: Allowance | None = None
 
 
+class HireSpecialist(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Make up a specialist for work that none of yours is made for, and delegate to it by its `name` as to any
+    other. `role` says in a sentence what it is for, and `instructions` are its whole prompt: it knows nothing else of
+    itself. It has the workspace and other tools only as far as you name them in `tools`."""
+
+    name: str
+    role: str
+    instructions: str
+    tools: tuple[str, ...] = ()
+    model: str = ""
+
+
 class WaitForReplies(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rest until threads have replied: all of them, any of them, or a quorum; or until the deadline. Gives the
     replies that are in, and who is still at work. Without `threads` it waits for every thread that owes a reply,
@@ -139,6 +151,7 @@ class ReportProgress(Verb, frozen=True, kw_only=True, forbid_unknown_fields=True
 VERBS: dict[str, type[Verb]] = {
     "delegate": Delegate,
     "delegate_each": DelegateEach,
+    "hire_specialist": HireSpecialist,
     "wait_for_replies": WaitForReplies,
     "send_to_specialist": SendToSpecialist,
     "cancel": Cancel,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -13,7 +12,8 @@ from shanty_protocol import Entry, EntryAddress, MailRejected, ProtocolError
 from shanty_protocol.headers import TRACEPARENT
 from shanty_protocol.ids import DEAD, checked_run
 from shanty_runtime.agent.profile import Profile
-from shanty_runtime.bus import Bus
+from shanty_runtime.bus import Bus, Stored
+from shanty_runtime.errors import JournalExpired
 from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics
 from shanty_runtime.thread.fold import apply
@@ -23,6 +23,9 @@ logger = logging.getLogger("shanty.thread")
 
 MAX_STATES = 512
 """States kept in memory, newest first; any other is folded from its journal again."""
+
+LEAST_AGE_S = 3_600
+"""How old an entry must be for something before it to be taken for dropped."""
 
 Key = tuple[str, str]
 """Run and thread."""
@@ -57,17 +60,24 @@ class Workplace:
         return (run, thread) in self._states
 
     async def load(self, run: str, thread: str) -> Loaded:
-        """The state of a thread, brought up to the end of its journal. Raises ProtocolError for unknown entries."""
+        """The state of a thread, brought up to the end of its journal.
+
+        Raises ProtocolError for unknown entries, and JournalExpired where it cannot be known any more.
+        """
         state = self._states.pop((run, thread), None)
         if state is None:
             state = State(run=run, thread=thread, profile=self.profile)
         part = await self.bus.journals.read(
             run, thread, self.profile.agent, from_n=state.next_n, from_seq=state.next_seq
         )
+        if not state.next_n and not part.entries and part.beyond is not None and self._is_old(part.beyond):
+            raise JournalExpired(f"{self.profile.agent}.{run}.{thread}", "place 0")
         entries = [(stored.address, stored.entry) for stored in part.entries]
-        mails = await self._contents({subject for _, entry in entries for subject in entry.consumed})
+        mails = await self._contents(part.entries)
         for address, entry in entries:
             apply(state, address, entry, mails)
+        for stored in part.entries:
+            state.chained_to = stored.own(state.chained_to)
         state.next_seq = part.next_seq
         self._keep(state)
         return Loaded(state, part.entries[-1].headers if part.entries else {})
@@ -86,7 +96,7 @@ class Workplace:
         logger.error("mail %s is a dead letter: %s: %s", subject, code, reason)
         metrics.mail_rejected(self.profile.agent, code)
         letter = MailRejected(
-            at_ms=int(time.time() * 1000),
+            at_ms=self.bus.clock.now_ms(),
             by=self.replica,
             mail=subject,
             code=code,
@@ -95,11 +105,19 @@ class Workplace:
         )
         await self.bus.journals.append(EntryAddress(DEAD, run, f"dead-{seq}", self.profile.agent, 0), letter)
 
-    async def _contents(self, subjects: set[str]) -> dict[str, Entry]:
-        stored = await self.bus.journals.get_all(sorted(subjects))
-        if missing := subjects - stored.keys():
-            raise ProtocolError("invalid_message", f"mail {min(missing)} is named by a journal but not in the stream")
-        return {subject: one.entry for subject, one in stored.items()}
+    async def _contents(self, entries: Sequence[Stored]) -> dict[str, Entry]:
+        named_by = {subject: stored for stored in entries for subject in stored.entry.consumed}
+        found = await self.bus.journals.get_named(sorted(named_by))
+        for subject in sorted(named_by.keys() - found.keys()):
+            address = named_by[subject].address
+            if self._is_old(named_by[subject]):
+                raise JournalExpired(f"{address.agent}.{address.run}.{address.thread}", f"mail {subject}")
+            raise ProtocolError("invalid_message", f"mail {subject} is named by a journal but not in the stream")
+        return {subject: one.entry for subject, one in found.items()}
+
+    def _is_old(self, stored: Stored) -> bool:
+        """Whether what was stored before it may have been dropped: a replica that lags does so for seconds."""
+        return self.bus.clock.now_ms() - stored.entry.at_ms > LEAST_AGE_S * 1000
 
     def _keep(self, state: State) -> None:
         self._states[state.run, state.thread] = state

@@ -18,17 +18,23 @@ is the result: text as it is, anything else as JSON. Raise `ToolError` to tell t
     idempotent   the tool honours `context.key`, so making the call again changes nothing: it is made again
     irreversible the call is never made again; `lookup` is asked what became of it, and if there is no
                  lookup, or it does not know, the model is told that the outcome is unknown
+
+A worker can be frozen just before it acts, and go on after another has taken its thread. So an irreversible tool is
+`fenced`: the tool gateway makes its calls, a process of its own that starts each call once, and for nobody who has
+lost the thread. It has the secrets such a tool needs in its environment; the agents need none of them.
+`fenced=False` has the agent's own process make the calls; `fenced=True` has the gateway make those of another tool.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import msgspec
 
-from shanty_protocol import FileRef
+from shanty_protocol import FileRef, HiredSpecialist
 from shanty_runtime.errors import DocumentError, ToolError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -49,6 +55,8 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     """The run's shared files, written in this agent's name."""
     tainted: bool = False
     """This thread has read what an `untrusted` tool gave: what it writes for later runs is kept apart."""
+    hired: tuple[HiredSpecialist, ...] = ()
+    """Whom the thread has hired so far."""
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +83,14 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     untrusted: bool = False
     """What it gives comes from outside and may have been written to mislead a model."""
+    fenced: bool = False
+    """The tool gateway makes its calls."""
 
     @property
     def input_schema(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""
         if self.arguments is not None:
-            return argument_schema(self.arguments)
+            return _known_schema(self.arguments)
         return self.schema or {"type": "object"}
 
     def decode(self, arguments: dict[str, Any]) -> Any:
@@ -92,7 +102,9 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         return await self.function(args, context)
 
 
-def tool(*, effect: Effect, lookup: Lookup | None = None, untrusted: bool = False) -> Callable[[ToolFunction], Tool]:
+def tool(
+    *, effect: Effect, lookup: Lookup | None = None, untrusted: bool = False, fenced: bool | None = None
+) -> Callable[[ToolFunction], Tool]:
     """Make an async function with a Struct argument a tool. Raises TypeError where it is not one."""
 
     def decorate(function: ToolFunction) -> Tool:
@@ -114,6 +126,7 @@ def tool(*, effect: Effect, lookup: Lookup | None = None, untrusted: bool = Fals
             function=function,
             lookup=lookup,
             untrusted=untrusted,
+            fenced=effect == "irreversible" if fenced is None else fenced,
         )
 
     return decorate
@@ -128,6 +141,10 @@ def argument_schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
     if components:
         schema["$defs"] = components
     return schema
+
+
+_known_schema = functools.cache(argument_schema)
+"""A model is told of every tool at every turn."""
 
 
 def to_result(value: Any) -> ToolResult:

@@ -68,14 +68,17 @@ class McpServers:
         *,
         environment: Mapping[str, str] | None = None,
         taken: Collection[str] = (),
+        elsewhere: bool = False,
     ) -> None:
-        """`taken`: names of tools the agent has already."""
+        """`taken`: names of tools the agent has already. `elsewhere`: the tool gateway has the servers that are
+        fenced. None of their secrets are needed here; what their tools are is known from team.lock.json."""
         self.tools: dict[str, Tool] = {}
         self._agent = agent
         self._specs = tuple(servers)
         self._folder = folder
         self._environment = environment
         self._taken = frozenset(taken)
+        self._elsewhere = elsewhere
         self._servers: list[Server] = []
 
     async def start(self) -> None:
@@ -84,12 +87,16 @@ class McpServers:
             return
         lock = read_lock(self._folder)
         secrets = Secrets(self._environment)
-        self._servers = [Server(spec, self._folder, secrets) for spec in self._specs]
-        for server in self._servers:
-            server.pins = await self._pins(server, lock)
+        for spec in self._specs:
+            if self._elsewhere and spec.fenced:
+                self._add_fenced(spec, lock)
+                continue
+            server = Server(spec, self._folder, secrets)
+            self._servers.append(server)
+            server.pins = await server.offered() if lock is None else self._accepted(spec, lock)
             server.check_effects()
             for name, pin in server.pins.items():
-                self._add(server, name, pin)
+                self._add(spec, server.tool(name, tool_name(spec.name, name), pin))
 
     async def stop(self) -> None:
         await asyncio.gather(*(server.close() for server in self._servers))
@@ -105,25 +112,29 @@ class McpServers:
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
-    async def _pins(self, server: Server, lock: LockFile | None) -> dict[str, Pin]:
-        if lock is None:
-            return await server.offered()
-        accepted = lock.mcp.get(self._agent, {}).get(server.spec.name)
+    def _accepted(self, spec: McpServer, lock: LockFile) -> dict[str, Pin]:
+        accepted = lock.mcp.get(self._agent, {}).get(spec.name)
         if accepted is None:
-            raise ConfigError(
-                f"the MCP server {server.spec.name} of {self._agent} is not in {LOCK_FILE}; {ACCEPT_HINT}"
-            )
-        allowed = server.spec.allow
+            raise ConfigError(f"the MCP server {spec.name} of {self._agent} is not in {LOCK_FILE}; {ACCEPT_HINT}")
+        allowed = spec.allow
         missing = [name for name in allowed or () if name not in accepted.tools]
         if missing:
-            raise ConfigError(f"{server.spec.name}: {', '.join(missing)} is not in {LOCK_FILE}; {ACCEPT_HINT}")
+            raise ConfigError(f"{spec.name}: {', '.join(missing)} is not in {LOCK_FILE}; {ACCEPT_HINT}")
         return {name: pin for name, pin in accepted.tools.items() if allowed is None or name in allowed}
 
-    def _add(self, server: Server, name: str, pin: Pin) -> None:
-        shown = tool_name(server.spec.name, name)
-        if shown in self.tools or shown in self._taken:
-            raise ConfigError(f"the MCP server {server.spec.name} would make a second tool {shown}: leave it out")
-        self.tools[shown] = server.tool(name, shown, pin)
+    def _add_fenced(self, spec: McpServer, lock: LockFile | None) -> None:
+        if lock is None:
+            raise ConfigError(
+                f"the MCP server {spec.name} of {self._agent} is fenced: the agent knows its tools from {LOCK_FILE}, "
+                f"which is not there; {ACCEPT_HINT}"
+            )
+        for name, pin in self._accepted(spec, lock).items():
+            self._add(spec, fenced_tool(spec, name, pin))
+
+    def _add(self, spec: McpServer, tool: Tool) -> None:
+        if tool.name in self.tools or tool.name in self._taken:
+            raise ConfigError(f"the MCP server {spec.name} would make a second tool {tool.name}: leave it out")
+        self.tools[tool.name] = tool
 
 
 class Server:
@@ -321,6 +332,24 @@ class Server:
 def tool_name(server: str, tool: str) -> str:
     """The name a model sees: letters that models do not take in a name become `_`."""
     return f"{server}__{re.sub(r'[^A-Za-z0-9_-]', '_', tool)}"
+
+
+def fenced_tool(spec: McpServer, name: str, pin: Pin) -> Tool:
+    """A tool as an agent has it whose calls the tool gateway makes."""
+    shown = tool_name(spec.name, name)
+
+    async def called(arguments: dict[str, Any], context: ToolContext) -> ToolResult:
+        raise ToolError(f"{shown} is fenced: the tool gateway makes its calls")
+
+    return Tool(
+        name=shown,
+        description=pin.description or f"{name} of {spec.name}",
+        effect=spec.effect_of(name),
+        function=called,
+        schema=pin.input_schema,
+        untrusted=True,
+        fenced=True,
+    )
 
 
 async def accept(

@@ -34,6 +34,8 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     """What repeating a call does, by tool. The team says so, never the server; unsaid, it is irreversible."""
     timeout_s: float = 60.0
     max_result_bytes: int = 2**20
+    fenced: bool = False
+    """The tool gateway has it, with the secrets it needs, and makes all calls of its tools."""
 
     def effect_of(self, tool: str) -> Effect:
         return self.effects.get(tool, "irreversible")

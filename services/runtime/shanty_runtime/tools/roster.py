@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from shanty_protocol import AgentCard
+from shanty_protocol.ids import HOST
 from shanty_runtime.tools.base import Tool, ToolContext, tool
 
 
@@ -29,9 +30,14 @@ def roster_tool(source: CardSource, descriptions: Mapping[str, str]) -> Tool:
         """Your specialists right now: what each does, how many replicas of it are up and how busy they are. One
         without a replica takes work all the same, and does it when one comes up."""
         cards = await source.cards()
-        return [
+        listed = [
             _entry(name, text, [card for card in cards if card.agent == name]) for name, text in descriptions.items()
         ]
+        hosts = [card for card in cards if card.agent == HOST]
+        for hired in context.hired:
+            # The figures are its host's, whose replicas work for all that are hired.
+            listed.append({**_entry(hired.name, hired.role, hosts), "tools": hired.tools, "hired": True})
+        return listed
 
     return list_specialists
 

@@ -1,0 +1,149 @@
+"""A worker's way to the server that is simulated: what it asks for goes through the world, and so may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from shanty_runtime.bus import BusSettings
+from shanty_runtime.bus.connection import Connection, Heard, Listening
+from shanty_runtime.bus.wire import Incoming
+from shanty_runtime.errors import BusUnavailable
+from simulation.loop import Process
+from simulation.server import NEXT
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+LEASE_S = 5
+REQUEST_TIMEOUT_S = 1.0
+
+
+class SimulatedConnection(Connection):
+    """A worker's way to the server. Everything that passes is a point at which a fault may happen."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.settings = BusSettings(name=process.name, lease_s=LEASE_S, request_timeout_s=REQUEST_TIMEOUT_S)
+        self.on_reconnect = []
+        self.world, self.process = world, process
+        self.up = True
+        self.cut = False
+        """Nothing gets through, whether that is known here or not."""
+        self.breaks, self._noticed = 0, 0
+        self._client = _Line()  # type: ignore[assignment]  # all that `persist` asks of a client
+        self._available = asyncio.Event()
+        self._available.set()
+        self.appended_at_s = -1.0
+        self._inboxes = 0
+        self._heard: dict[str, Heard] = {}
+        self._waiting: dict[asyncio.Future[list[Incoming]], None] = {}
+        self._kept: list[tuple[str, bytes, dict[str, str]]] = []
+
+    @property
+    def connected(self) -> bool:
+        return self.up
+
+    @property
+    def server_address(self) -> tuple[str, int] | None:
+        return None
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        self._client.closing = True
+        self.up = False
+
+    async def request(
+        self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float = 0.0
+    ) -> Incoming:
+        return (await self._asked_of(subject, data, headers, timeout_s))[0]
+
+    async def converse(
+        self,
+        subject: str,
+        data: bytes,
+        hear: Callable[[Incoming], bool],
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = 0.0,
+    ) -> None:
+        for answer in await self._asked_of(subject, data, headers, timeout_s):
+            if hear(answer):
+                return
+
+    async def _asked_of(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> list[Incoming]:
+        if not self.up:
+            raise BusUnavailable("not connected")
+        answered: asyncio.Future[list[Incoming]] = self.world.loop.create_future()
+        self._waiting[answered] = None
+        try:
+            self.world.send(self, subject, data, dict(headers or {}), None, answered, timeout_s or REQUEST_TIMEOUT_S)
+            return await answered
+        finally:
+            del self._waiting[answered]
+
+    async def publish(
+        self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""
+    ) -> None:
+        if subject.startswith("shanty.live."):
+            return
+        if not self.up:
+            self._kept.append((subject, data, dict(headers or {})))
+            return
+        heard = self._heard.get(reply.rpartition(".")[0])
+        self.world.send(self, subject, data, dict(headers or {}), heard, None, 0.0)
+
+    async def listen(self, subject: str, heard: Heard, *, queue: str = "") -> Listening:
+        self._heard[subject.removesuffix(".*")] = heard
+        if subject.startswith("shanty.feed."):
+            self.world.server.listeners.append((subject, self.process, heard))
+        return _Silent(self, subject, None)
+
+    async def flush(self) -> None:
+        return
+
+    def new_inbox(self) -> str:
+        self._inboxes += 1
+        return f"_INBOX.{self.process.name}.{self._inboxes}"
+
+    def watch_denial(self, subject: str, denied: object) -> None:
+        return
+
+    def notice(self) -> None:
+        """Learn what has become of the connection. A process that stood still learns all of it at once."""
+        if self._noticed != self.breaks:
+            self._noticed = self.breaks
+            self._lose()
+        if not self.cut and not self.up:
+            self._find()
+
+    def _lose(self) -> None:
+        self.up = False
+        self._available.clear()
+        for answered in list(self._waiting):
+            if not answered.done():
+                answered.set_exception(BusUnavailable("the connection broke"))
+
+    def _find(self) -> None:
+        self.up = True
+        self._available.set()
+        kept, self._kept = self._kept, []
+        for subject, data, headers in kept:
+            if not subject.startswith(NEXT):
+                self.world.send(self, subject, data, headers, None, None, 0.0)
+        for tell in list(self.on_reconnect):
+            tell()
+
+
+class _Line:
+    opened = True
+    closing = False
+
+
+class _Silent(Listening):
+    async def stop(self) -> None:
+        return

@@ -1,0 +1,517 @@
+"""One run of the simulation: real workers on a modelled bus, in virtual time, with the faults of a schedule.
+
+Nothing here decides what a worker does. Workers, activations, journals, leases and pulls are those that run in
+production; what is replaced lies below them: the connection to the server, the clock, chance, and the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from shanty_protocol import (
+    ApprovalDecided,
+    ApprovalRequested,
+    Budget,
+    BudgetGranted,
+    BudgetRequested,
+    CancelSent,
+    DelegationSent,
+    Entry,
+    EntryAddress,
+    QuestionAnswered,
+    QuestionAsked,
+    ThreadReplied,
+)
+from shanty_protocol.codec import decode_entry, digest_of, encode, message_headers
+from shanty_protocol.ids import OPERATORS
+from shanty_protocol.subjects import decision_address, parse_entry
+from shanty_runtime.bus import Bus
+from shanty_runtime.bus import pull as pull_module
+from shanty_runtime.bus.connection import Heard
+from shanty_runtime.bus.wire import Incoming
+from shanty_runtime.errors import BusUnavailable
+from shanty_runtime.models.base import ModelRequest
+from shanty_runtime.thread.worker import Worker
+from shanty_runtime.tools.base import ToolContext
+from simulation.connection import SimulatedConnection
+from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
+from simulation.loop import Process, SimulatedLoop, current
+from simulation.schedule import Fault, Schedule
+from simulation.server import GET, GET_FROM_LEADER, INFO, NEXT, Message, Server
+from simulation.team import PROFILES, stage
+from simulation.work import job_of
+
+RUN = "0-sim"
+START = EntryAddress("lead", RUN, "request-1", "cli", 0)
+EPOCH_S = 1_700_000_000.0
+UNTIL_S = 800.0
+MOST_STEPS = 12_000
+TORN_S = 0.004
+"""How long a process lives on after a message of it was torn from among those sent with it."""
+NOTICED_S = pull_module.SILENCE_S
+BEHIND = 3
+"""How many entries a replica lags."""
+
+
+class World:
+    def __init__(self, schedule: Schedule, *, traced: bool = False) -> None:
+        self.schedule = schedule
+        self.job = job_of(schedule)
+        self.programs = self.job.programs
+        self.chance = random.Random(schedule.seed)
+        # Of a loop it has what tasks and timeouts ask for, and none of what I/O does.
+        self.loop = SimulatedLoop(self.chance)  # type: ignore[abstract]
+        self.server = Server(self.loop, self.chance, EPOCH_S)
+        self.server.on_stored, self.server.on_settled = self._on_stored, self._on_settled
+        self.server.lossy = 0.1
+        self.ledgers = Ledgers()
+        self.points = 0
+        self.last_fault_s = 0.0
+        self.replied: list[ThreadReplied] = []
+        self.ended = ""
+        """Why it ended although the run had not."""
+        self.trace: list[str] | None = [] if traced else None
+        self._faults: dict[int, list[Fault]] = {}
+        for fault in schedule.faults:
+            self._faults.setdefault(fault.at, []).append(fault)
+        self._workers: dict[Process, tuple[Worker, SimulatedConnection]] = {}
+        self._started = 0
+        self._numbers = 0
+        self._behind_until_s = 0.0
+        self._to_tear: list[Fault] = []
+        self._last_to_lead = START.subject
+        self._granted: list[str] = []
+        self._cancelled = False
+        self._buried: list[Process] = []
+
+    # From the beginning to the end
+
+    def play(self) -> None:
+        stage.world = self
+        with _deterministic(self):
+            for agent in self.job.agents:
+                self.server.consumer(f"mail-{agent}")
+                self.server.consumer(f"timers-{agent}")
+            for agent in self.job.agents:
+                for slot in range(self.schedule.replicas):
+                    self._boot(agent, slot)
+            order = DelegationSent(at_ms=int(EPOCH_S * 1000), to_thread="0", brief=self.job.brief)
+            self._store(START, order)
+            self.ended = self.loop.run(until_s=UNTIL_S, most_steps=MOST_STEPS)
+            for process in [*self._buried, *self._workers]:
+                process.dead = True
+                self.loop.bury(process)
+
+    def tell(self, text: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.loop.now_s:9.4f} {text}")
+
+    @property
+    def now_ms(self) -> int:
+        return int((EPOCH_S + self.loop.now_s) * 1000)
+
+    # Processes
+
+    def _boot(self, agent: str, slot: int) -> None:
+        self._started += 1
+        process = Process(f"{agent}-{slot}-{self._started}")
+        connection = SimulatedConnection(self, process)
+        bus = Bus(connection.settings, connection)
+        worker = Worker(bus, PROFILES[agent], replica=process.name, max_active=8)
+        self._workers[process] = (worker, connection)
+        self.tell(f"{process.name} starts")
+        self.loop.spawn(process, _serve(self, worker))
+
+    def kill(self, process: Process, down_s: float) -> None:
+        if process.dead:
+            return
+        self.tell(f"{process.name} is killed for {down_s:g} s")
+        self._disturbed("kill", process, down_s)
+        process.dead = True
+        self.server.hang_up(process, deaf=True)
+        del self._workers[process]
+        self._buried.append(process)
+        agent, slot, _ = process.name.rsplit("-", 2)
+        self.loop.call_for(None, self.loop.now_s + down_s, self._boot, agent, int(slot))
+
+    def pause(self, process: Process, seconds: float) -> None:
+        if process.paused:
+            return
+        self.tell(f"{process.name} stands still for {seconds:g} s")
+        self._disturbed("pause", process, seconds)
+        process.paused = True
+        self.loop.call_for(None, self.loop.now_s + seconds, self.loop.resume, process)
+
+    def cut(self, process: Process, seconds: float) -> None:
+        """Take a process's connection away, and give it back."""
+        if process not in self._workers or self._workers[process][1].cut:
+            return
+        self.tell(f"{process.name} loses its connection for {seconds:g} s")
+        self._disturbed("cut", process, seconds)
+        connection = self._workers[process][1]
+        connection.cut = True
+        connection.breaks += 1
+        self.server.hang_up(process, deaf=False)
+        self.loop.call_for(process, self.loop.now_s, connection.notice)
+        self.loop.call_for(None, self.loop.now_s + seconds, self._mend, process, connection)
+
+    def _mend(self, process: Process, connection: SimulatedConnection) -> None:
+        connection.cut = False
+        self.loop.call_for(process, self.loop.now_s, connection.notice)
+
+    def drain(self, process: Process, down_s: float) -> None:
+        """As SIGTERM does: it hands back what it has, and another one comes."""
+        if process not in self._workers:
+            return
+        self.tell(f"{process.name} is told to stop")
+        worker, _ = self._workers[process]
+        self._disturbed("drain", process, down_s)
+        self.loop.spawn(process, self._stop(process, worker, down_s))
+
+    async def _stop(self, process: Process, worker: Worker, down_s: float) -> None:
+        await worker.stop(grace_s=min(down_s, 2.0))
+        self.kill(process, down_s)
+
+    def _disturbed(self, kind: str, process: Process, seconds: float) -> None:
+        now_s = self.loop.now_s
+        self.ledgers.disturbances.append(Disturbance(kind, process.name, now_s, now_s + seconds))
+        self.last_fault_s = max(self.last_fault_s, now_s + seconds)
+
+    # Points and faults
+
+    def point(self, process: Process, what: str) -> list[Fault]:
+        """Something happens in a process. The faults that its schedule has for this moment."""
+        self.points += 1
+        if self.trace is not None:
+            self.tell(f"#{self.points} {process.name} {what}")
+        faults = self._faults.get(self.points, [])
+        for fault in faults:
+            self.last_fault_s = max(self.last_fault_s, self.loop.now_s + fault.seconds)
+            match fault.kind:
+                case "kill":
+                    self.kill(process, fault.seconds)
+                case "pause":
+                    self.pause(process, fault.seconds)
+                case "cut":
+                    self.cut(process, fault.seconds)
+                case "drain":
+                    self.drain(process, fault.seconds)
+                case "outage":
+                    for each in list(self._workers):
+                        self.cut(each, fault.seconds)
+                case "torn":
+                    self._to_tear.append(fault)
+                case "redeliver":
+                    self._redeliver()
+                case "timer":
+                    self._fire_early()
+                case "stale":
+                    self.tell("reads lag")
+                    self.ledgers.disturbances.append(Disturbance("stale", "all", self.loop.now_s, 0.0))
+                    self._behind_until_s = self.loop.now_s + fault.seconds
+                case _:
+                    self._disturbed(fault.kind, process, fault.seconds)
+        return faults
+
+    def _redeliver(self) -> None:
+        held = [(consumer, seq) for consumer in self.server.consumers.values() for seq in consumer.in_flight]
+        if held:
+            consumer, seq = self.chance.choice(held)
+            self.tell(f"{consumer.in_flight[seq].message.subject} is delivered once more")
+            self.server.put_back(consumer, seq)
+
+    def _fire_early(self) -> None:
+        if self.server.schedules:
+            subject = self.chance.choice(list(self.server.schedules))
+            self.tell(f"{subject} comes early")
+            self.server.fire(subject, self.server.streams["SHANTY_TIMERS_0"].by_subject[subject], again=True)
+
+    def send(
+        self,
+        connection: SimulatedConnection,
+        subject: str,
+        data: bytes,
+        headers: dict[str, str],
+        heard: Heard | None,
+        answered: asyncio.Future[list[Incoming]] | None,
+        timeout_s: float,
+    ) -> None:
+        """A message leaves a process."""
+        process = connection.process
+        if process.dead:
+            return
+        what = f"sends {subject} {data[:60]!r}" if self.trace is not None else ""
+        faults = self.point(process, what)
+        if process not in self._workers:
+            return  # it has just died
+        kinds = {fault.kind for fault in faults} if faults else ()
+        leaves_s = self.loop.now_s + self.server.latency_s()
+        if "slow" in kinds:
+            leaves_s += faults[0].seconds
+        if not connection.up and answered is not None:
+            return  # the connection has just been lost, and with it the message
+        lost = "lose" in kinds or self._tears(connection, subject)
+        if lost and subject.startswith(NEXT):
+            leaves_s, lost = leaves_s + NOTICED_S, False  # a pull that is not heard of is sent again
+        if lost:
+            self.tell("and it is lost")
+            self._fail(process, answered, timeout_s)
+        else:
+            deaf = "lose_ack" in kinds
+            self.loop.call_for(
+                None, leaves_s, self._arrive, connection, subject, data, headers, heard, None if deaf else answered
+            )
+            if deaf:
+                self.tell("and its answer is lost")
+                self._fail(process, answered, timeout_s)
+        if "kill_after" in kinds:
+            self.kill(process, faults[0].seconds)
+
+    def _tears(self, connection: SimulatedConnection, subject: str) -> bool:
+        """Whether this is the message that a fault waits for: an entry that is sent together with another."""
+        if not subject.startswith("shanty.0."):
+            return False
+        together = connection.appended_at_s == self.loop.now_s
+        connection.appended_at_s = self.loop.now_s
+        if not together or not self._to_tear:
+            return False
+        fault = self._to_tear.pop()
+        self.loop.call_for(None, self.loop.now_s + TORN_S, self.kill, connection.process, fault.seconds)
+        self._disturbed("torn", connection.process, fault.seconds)
+        return True
+
+    def _fail(self, process: Process, answered: asyncio.Future[list[Incoming]] | None, timeout_s: float) -> None:
+        if answered is not None:
+            self.loop.call_for(process, self.loop.now_s + timeout_s, _fail, answered)
+
+    def _arrive(
+        self,
+        connection: SimulatedConnection,
+        subject: str,
+        data: bytes,
+        headers: dict[str, str],
+        heard: Heard | None,
+        answered: asyncio.Future[list[Incoming]] | None,
+    ) -> None:
+        """A message has come to the server."""
+        process, server = connection.process, self.server
+        if connection.cut:
+            return
+        if subject.startswith((GET, GET_FROM_LEADER, INFO)):
+            lags = self.loop.now_s < self._behind_until_s and subject.startswith(GET)
+            answers = server.ask(subject, data, int(self.chance.random() * BEHIND) if lags else 0)
+        elif subject.startswith(NEXT) and process.dead:
+            return
+        else:
+            answers = [Incoming("", "", server.take(process, subject, data, headers, heard), {})]
+        if answered is not None:
+            self.loop.call_for(process, self.loop.now_s + server.latency_s(), _resolve, answered, answers)
+
+    # What the model and the tools tell
+
+    async def reach(self, what: str) -> None:
+        """A moment of a call that takes a while: its process may die here, or stand still."""
+        process = current.get()
+        assert process is not None, "only processes call models and tools"
+        faults = self.point(process, what)
+        if any(fault.kind == "kill_after" for fault in faults):
+            self.kill(process, faults[0].seconds)
+        await asyncio.sleep(0.001 + 0.2 * self.chance.random())
+
+    async def begin(self, context: ToolContext, name: str) -> None:
+        process = current.get()
+        assert process is not None, "only processes call tools"
+        key = f"{context.agent}.{context.run}.{context.thread}"
+        leased = self.server.holder(key) == process.name
+        self.ledgers.begun.append(
+            Begun(key=context.key, tool=name, by=process.name, at_s=self.loop.now_s, leased=leased)
+        )
+        await self.reach(f"{name} begins")
+
+    def happen(self, context: ToolContext, name: str, arguments: msgspec.Struct) -> None:
+        process = current.get()
+        assert process is not None, "only processes call tools"
+        self.tell(f"{process.name} {name} of {context.key} HAPPENS")
+        self.ledgers.effects.append(
+            Effect(
+                key=context.key,
+                tool=name,
+                arguments=msgspec.to_builtins(arguments),
+                by=process.name,
+                at_s=self.loop.now_s,
+            )
+        )
+
+    def number(self) -> int:
+        """One that was not given before."""
+        self._numbers += 1
+        return self._numbers
+
+    def ask(self, request: ModelRequest, turn: int) -> None:
+        process = current.get()
+        assert process is not None, "only processes call models"
+        leased = self.server.holder(f"{request.agent}.{RUN}.{request.thread}") == process.name
+        made = ModelCall(
+            thread=request.thread,
+            agent=request.agent,
+            turn=turn,
+            by=process.name,
+            at_s=self.loop.now_s,
+            leased=leased,
+        )
+        self.ledgers.model_calls.append(made)
+
+    # People
+
+    def _on_stored(self, message: Message) -> None:
+        if self.trace is not None:
+            self.tell(f"   stored {message.seq} {message.subject} {message.data[:160].decode()}")
+        to = message.subject.split(".", 3)[2]
+        if to in ("cli", OPERATORS):
+            entry = decode_entry(message.data)
+            address = parse_entry(message.subject)
+            if to == "cli":
+                assert isinstance(entry, ThreadReplied), entry
+                self.replied.append(entry)
+                self._on_settled()
+            else:
+                for _ in range(1 + (self.chance.random() < 0.2)):  # people click twice
+                    wait_s = self.chance.choice((0.05, 0.5, 3.0))
+                    self.loop.call_for(None, self.loop.now_s + wait_s, self._decide, address, entry)
+        if self.job.cancel_after is not None and message.seq >= self.job.cancel_after and not self._cancelled:
+            self._cancelled = True
+            self.loop.call_for(None, self.loop.now_s + 0.01, self._cancel)
+
+    def _decide(self, request: EntryAddress, entry: Entry) -> None:
+        """A person answers what the team has asked."""
+        at_ms = self.now_ms
+        match entry:
+            case ApprovalRequested():
+                decision = self.chance.choice(("allow", "allow", "deny", "edit", "allow_for_thread"))
+                edited = {"text": "edited"} if decision == "edit" else None
+                decided = ApprovalDecided(
+                    at_ms=at_ms,
+                    to_thread=request.thread,
+                    request=request.subject,
+                    digest=entry.digest,
+                    decision=decision,  # type: ignore[arg-type]  # one of the Literal's values
+                    person="ann",
+                    arguments=edited,
+                    arguments_digest=digest_of(edited) if edited else "",
+                )
+                self._store(decision_address(request), decided)
+            case QuestionAsked():
+                answer = QuestionAnswered(
+                    at_ms=at_ms, to_thread=request.thread, question=request.subject, answer="yes", person="ann"
+                )
+                self._store(decision_address(request), answer)
+            case BudgetRequested() if len(self._granted) < 10:
+                after = self._granted[-1] if self._granted else ""
+                address = EntryAddress("lead", RUN, "people", OPERATORS, len(self._granted))
+                more = Budget(model_calls=4, tool_calls=4)
+                granted = BudgetGranted(at_ms=at_ms, to_thread="0", after=after, budget=more)
+                self._granted.append(address.subject)
+                self.ledgers.granted_calls += 4
+                self._store(address, granted)
+            case _:
+                pass
+
+    def _cancel(self) -> None:
+        cancel = CancelSent(
+            at_ms=self.now_ms,
+            to_thread="0",
+            after=START.subject,
+            mode=self.job.cancel_mode,  # type: ignore[arg-type]  # one of the Literal's values
+            reason="enough",
+            within_s=3.0,
+        )
+        self._store(msgspec.structs.replace(START, n=1), cancel)
+
+    def _store(self, address: EntryAddress, entry: Entry) -> None:
+        self.server.store_entry(address.subject, encode(entry), message_headers(entry))
+
+    def _on_settled(self) -> None:
+        self.loop.over = bool(self.replied) and self.server.idle
+
+    def entries(self) -> list[tuple[EntryAddress, Entry, Message]]:
+        return [
+            (parse_entry(message.subject), decode_entry(message.data), message) for message in self.server.entries
+        ]
+
+
+async def _serve(world: World, worker: Worker) -> None:
+    try:
+        await worker.start()
+        await worker.run()
+    except Exception as error:
+        # Whatever ends a worker that nobody has killed is a finding.
+        if not worker.draining:
+            world.ledgers.complaints.append(f"{worker.workplace.replica} ended: {error!r}")
+
+
+def _fail(answered: asyncio.Future[list[Incoming]]) -> None:
+    if not answered.done():
+        answered.set_exception(BusUnavailable("no answer in time"))
+
+
+def _resolve(answered: asyncio.Future[list[Incoming]], answers: list[Incoming]) -> None:
+    if not answered.done():
+        answered.set_result(answers)
+
+
+class _Complaints(logging.Handler):
+    """The engine logs an error where something went wrong by itself."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self.world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.world.loop.closing:
+            return
+        said = record.getMessage()
+        if record.exc_info:
+            said += f": {record.exc_info[1]!r}"
+        self.world.tell(f"   ERROR {said}")
+        self.world.ledgers.complaints.append(said)
+
+
+@contextlib.contextmanager
+def _deterministic(world: World) -> Iterator[None]:
+    """While a world plays, time and chance are its own, and the server's silence means nothing."""
+    chance, loop, real_random = world.chance, world.loop, random.Random
+    replaced: list[tuple[Any, str, Any]] = [
+        (time, "time", lambda: EPOCH_S + loop.now_s),
+        (time, "monotonic", lambda: loop.now_s),
+        (random, "uniform", chance.uniform),
+        (random, "Random", lambda seed=None: real_random(chance.random() if seed is None else seed)),
+        (secrets, "token_hex", lambda size=8: f"{chance.getrandbits(8 * size):x}"),
+        # The model's server loses no request without a word, so nobody has to listen for its heartbeat.
+        (pull_module, "HEARTBEAT_S", 3600.0),
+        (pull_module, "SILENCE_S", 1e9),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
+    logger = logging.getLogger("shanty")
+    complaints, level, propagate = _Complaints(world), logger.level, logger.propagate
+    logger.addHandler(complaints)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        for owner, name, value in replaced:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        logger.removeHandler(complaints)
+        logger.setLevel(level)
+        logger.propagate = propagate
