@@ -96,6 +96,7 @@ def test_the_doctor_finds_nothing_wrong(dev: Dev) -> None:
             "jetstream",
             "durable acks",
             "space",
+            "age",
             "layout",
             "roster",
             "clocks",

@@ -202,6 +202,7 @@ def main() -> int:
     parser.add_argument("--sync", choices=SYNCS, help="only this setting")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--no-peers", action="store_true", help="without Celery and the others")
+    parser.add_argument("--no-plot", action="store_true", help="without a picture")
     given = parser.parse_args()
     amounts = QUICK if given.quick else Amounts()
     if given.rounds:
@@ -219,7 +220,8 @@ def main() -> int:
     show(found, measured, peers)
     if given.out:
         given.out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
-        plot(given.out)
+        if not given.no_plot:
+            plot(given.out)
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from shanty_protocol import Brief, DelegationSent, EntryAddress, ThreadReplied
 from shanty_protocol.ids import ROOT_THREAD, child_thread
 from shanty_protocol.subjects import parse_entry
-from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Pull, Stored, create_layout
+from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Pull, Stored, create_layout, written
 
 TEAM = Path(__file__).parent / "team"
 LEAD, SPECIALIST = "lead", "echo"
@@ -34,6 +34,8 @@ class Requester:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._waiting: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._chained: dict[str, str] = {}
+        """What the next entry of each journal is chained to."""
         self._taking: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -71,7 +73,10 @@ class Requester:
             to_thread=thread,
             brief=Brief(objective="Give it back", input={"text": TEXT}),
         )
-        placed = await self._bus.journals.append(EntryAddress(SPECIALIST, run, ROOT_THREAD, LEAD, number), order)
+        address = EntryAddress(SPECIALIST, run, ROOT_THREAD, LEAD, number)
+        entry = written(address, order, self._chained.get(run, ""))
+        self._chained[run] = entry.own
+        placed = await self._bus.journals.place(entry)
         assert placed.ours, "each conversation is held once"
         await answered
 

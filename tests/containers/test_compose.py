@@ -38,6 +38,7 @@ CHECKS = [
     "jetstream",
     "durable acks",
     "space",
+    "age",
     "layout",
     "roster",
     "clocks",

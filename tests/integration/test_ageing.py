@@ -41,7 +41,7 @@ async def test_an_open_run_is_named_before_its_first_entries_are_dropped(bus: Bu
     await begin(bus, "0-open")
     assert (await checked(bus, 71)).state == "ok"
     near = await checked(bus, 80)
-    assert near.state == "bad" and near.found.startswith("run 0-open is open")
+    assert near.state == "bad" and near.found == "run 0-open is open, and its first entries are dropped in 10.0 days"
     await begin(bus, "0-another")
     assert "1 other run" in (await checked(bus, 80)).found
 

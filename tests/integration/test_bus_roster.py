@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from shanty_protocol import AgentCard
 from shanty_runtime.bus import Bus, EmbeddedServer
+from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.bus.roster import Roster
 from shanty_runtime.testing import bus_settings
 
@@ -47,6 +49,22 @@ async def test_cards_appear_change_and_are_withdrawn(bus: Bus, other: Bus) -> No
     await bus.roster.withdraw()
     await bus.roster.withdraw()
     assert await bus.roster.cards() == (busy,)
+
+
+async def test_a_card_that_finds_no_room_is_shown_once_there_is(
+    bus: Bus, other: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    config = (await manage(bus.connection, "STREAM.INFO.KV_SHANTY_ROSTER"))["config"]
+    await manage(bus.connection, "STREAM.UPDATE.KV_SHANTY_ROSTER", {**config, "max_bytes": 10})
+    await other.roster.announce(card())
+    await asyncio.sleep(INTERVAL_S * 4)
+    assert await bus.roster.cards() == ()
+    assert len([record for record in caplog.records if "the card of alpha is not" in record.getMessage()]) == 2
+    await manage(bus.connection, "STREAM.UPDATE.KV_SHANTY_ROSTER", config)
+    async with asyncio.timeout(10):
+        while await bus.roster.cards() != (card(),):  # noqa: ASYNC110  # no event tells that a card is there
+            await asyncio.sleep(0.05)
 
 
 async def test_a_card_outlives_its_time_while_its_replica_lives_and_no_longer(bus: Bus, other: Bus) -> None:

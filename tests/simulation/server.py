@@ -329,6 +329,7 @@ class Server:
                 chosen = int(self.chance.random() * len(consumer.pending))
             message = consumer.pending.pop(chosen)
             if message.gone:
+                self.on_settled()
                 continue
             request.left -= 1
             if request.left == 0:

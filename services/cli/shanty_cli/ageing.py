@@ -15,10 +15,10 @@ import msgspec
 
 from shanty_cli.lookup import view_of
 from shanty_cli.sickness import Check, Stream
-from shanty_cli.text import duration, plural
+from shanty_cli.text import plural
 from shanty_protocol import EntryAddress, ProtocolError, ThreadReplied
 from shanty_protocol.ids import ROOT_THREAD
-from shanty_protocol.streams import entry_stream
+from shanty_protocol.streams import DAY_S, entry_stream
 from shanty_protocol.subjects import journal_filter, parse_entry
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus.jetstream import get_batch
@@ -52,8 +52,10 @@ async def ages(
         if limit_s:
             async for begun in _begun_before(bus, lane, now_s, NEARLY_OLD * limit_s):
                 if await _is_open(bus, begun.address):
-                    left = duration(max(0, int(1000 * (limit_s - begun.age_s))))
-                    near.append(f"run {begun.address.run} is open, and its first entries are dropped in {left}")
+                    left = max(0.0, limit_s - begun.age_s) / DAY_S
+                    near.append(
+                        f"run {begun.address.run} is open, and its first entries are dropped in {left:.1f} days"
+                    )
     if near:
         rest = f", and so it is with {plural(len(near) - 1, 'other run')}" if len(near) > 1 else ""
         return Check(
@@ -64,7 +66,7 @@ async def ages(
         )
     if not limits_s:
         return None
-    kept = " or ".join(dict.fromkeys(duration(int(1000 * each)) if each else "ever" for each in limits_s.values()))
+    kept = " or ".join(dict.fromkeys(f"{each / DAY_S:g} days" if each else "ever" for each in limits_s.values()))
     return Check(name="age", state="ok", found=f"entries are kept for {kept}, and no open run comes near it")
 
 

@@ -45,6 +45,8 @@ EXIT_FAILED = 1
 CARD_INTERVAL_S = 2.0
 MOST_OF_A_REASON = 300
 """Characters on a card about why work waits: it may name a long subject."""
+ELECTION_S = 15.0
+"""How long the servers of a cluster may take to agree on who leads a stream, and more."""
 LAYOUT_POLL_S = 1.0
 """No event tells that a stream was made; nobody waits for longer than this once it is there."""
 CARD_GONE_S = 1.0
@@ -320,13 +322,17 @@ def _leave_to_collector_what_comes_and_goes() -> None:
 async def wait_for_layout(
     bus: Bus, settings: Settings, name: str, agents: Sequence[str], mapped: Mapping[str, Sequence[str]] = {}
 ) -> None:
-    """Whoever installs Shanty starts services and `shanty init-bus` in any order, so what is missing may come."""
-    deadline_s, said = time.monotonic() + settings.start_wait_s, ""
+    """Whoever installs Shanty starts services and `shanty init-bus` in any order, so what is missing may come.
+
+    A stream that does not answer has lost its leader a moment ago: that is waited for in any case.
+    """
+    began_s, said = time.monotonic(), ""
     while True:
         try:
             return await check_layout(bus, settings.lanes, agents, mapped)
         except (LayoutDrift, BusUnavailable) as error:
-            if time.monotonic() >= deadline_s:
+            least_s = ELECTION_S if isinstance(error, BusUnavailable) else 0.0
+            if time.monotonic() - began_s >= max(least_s, settings.start_wait_s):
                 raise
             if str(error) != said:
                 said = str(error)

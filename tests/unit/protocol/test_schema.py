@@ -83,7 +83,7 @@ def test_a_schema_tells_kinds_apart(channel: str) -> None:
 def test_fields_are_described_as_in_the_code_inherited_ones_too() -> None:
     definitions = schema("entries")["$defs"]
     assert definitions["ThreadOpened"]["properties"]["fence"]["description"] == (
-        "The lease under which it was written; a later holder's is larger."
+        "The lease under which it was written; a later holder's is larger. 0: the one answer, which needs none."
     )
     assert definitions["Brief"]["properties"]["files"]["description"] == "Workspace paths to start from."
     assert definitions["FileRef"]["properties"]["digest"]["description"].startswith("SHA-256")

@@ -273,8 +273,9 @@ class Connection:
 
     async def _send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
         block = header_block(headers) if headers else b""
-        size_bytes, limit_bytes = len(block) + len(data), min(self.max_payload, MAX_MESSAGE_BYTES)
-        if size_bytes > limit_bytes:
+        size_bytes = len(block) + len(data)
+        if size_bytes > MAX_MESSAGE_BYTES or size_bytes > self._client._max_payload:
+            limit_bytes = min(self.max_payload, MAX_MESSAGE_BYTES)
             raise PayloadTooLarge(f"the message on {subject}", size_bytes, limit_bytes)
         try:
             await self._client.send(command_line(subject, reply, len(block), size_bytes), block, data)

@@ -23,7 +23,7 @@ from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.connection import Connection, Listening
 from shanty_runtime.bus.jetstream import TTL
 from shanty_runtime.bus.wire import Incoming
-from shanty_runtime.errors import BusError, BusUnavailable, PermissionDenied
+from shanty_runtime.errors import BusError, BusFull, BusUnavailable, PermissionDenied
 
 logger = logging.getLogger("shanty.bus")
 
@@ -48,7 +48,11 @@ class Roster:
         self._renewing: asyncio.Task[None] | None = None
 
     async def announce(self, card: AgentCard) -> None:
-        await self.update(card)
+        try:
+            await self.update(card)
+        except (BusFull, BusUnavailable) as error:
+            # A service that ended because of that would be started again and again. Work does not need the card.
+            logger.warning("the card of %s is not shown yet: %s", card.agent, error)
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_fresh())
         # Who asks for services does so in the control account, and his question does not get into another one.
@@ -113,13 +117,17 @@ class Roster:
             self._advert = None
 
     async def _keep_fresh(self) -> None:
+        complained = False
         while True:
             await asyncio.sleep(self.interval_s)
             if self._card is not None:
                 try:
                     await self._show(self._card)
+                    complained = False
                 except BusError as error:
-                    logger.info("the card of %s was not renewed: %s", self._card.agent, error)
+                    if not complained:
+                        logger.info("the card of %s is not renewed for now: %s", self._card.agent, error)
+                    complained = True
 
     async def _show(self, card: AgentCard) -> None:
         life_s = max(1, round(self.interval_s * INTERVALS_PER_LIFE))

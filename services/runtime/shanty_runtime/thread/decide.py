@@ -345,7 +345,7 @@ NO_FOLLOW_UPS = "this specialist is a Python function: it takes typed delegation
 
 def admit(state: State, mail: Received, taken: Sequence[Received]) -> Admission:
     """Whether a mail is taken in now, has been, must wait for one sent before it, or may not be here at all."""
-    if mail.subject in state.consumed or any(each.subject == mail.subject for each in taken):
+    if mail.subject in state.consumed or (taken and any(each.subject == mail.subject for each in taken)):
         return "done"
     entry, sender = mail.entry, (mail.address.agent, mail.address.thread)
     if not isinstance(entry, (*IN_ORDER, *UNORDERED)):
@@ -420,7 +420,7 @@ def _not_allowed(state: State, mail: Received, taken: Sequence[Received]) -> str
 
 
 def _opening(taken: Sequence[Received]) -> Received | None:
-    return next((each for each in taken if isinstance(each.entry, DelegationSent)), None)
+    return next((each for each in taken if isinstance(each.entry, DelegationSent)), None) if taken else None
 
 
 def _asks(entry: Entry) -> bool:
@@ -431,6 +431,8 @@ def _asks(entry: Entry) -> bool:
 
 
 def in_order(mails: Sequence[Received]) -> list[Received]:
+    if len(mails) < 2:
+        return list(mails)
     return sorted(mails, key=lambda mail: (mail.address.agent, mail.address.thread, mail.address.n))
 
 

@@ -22,7 +22,7 @@ from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Busy, Lease, Stored, Written, written
 from shanty_runtime.errors import Fenced
-from shanty_runtime.telemetry import inject, metrics, publish_span
+from shanty_runtime.telemetry import inject, metrics, publish_span, recording
 from shanty_runtime.thread import people
 from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
 from shanty_runtime.thread.fold import apply
@@ -160,7 +160,7 @@ class HeldThread:
 
     async def _append(self, entry: Written) -> Stored:
         address = entry.address
-        if address.to == LOG:
+        if address.to == LOG or not recording():
             placed = await self.bus.journals.place(entry, inject())
         else:
             with publish_span(address, server=self.bus.server_address) as span:

@@ -303,10 +303,12 @@ class State(msgspec.Struct):
 
     @property
     def total_usage(self) -> Usage:
-        return sum((child.usage for child in self.children.values()), self.usage)
+        return sum((child.usage for child in self.children.values()), self.usage) if self.children else self.usage
 
     @property
     def total_cost_microusd(self) -> int | None:
+        if not self.children:
+            return self.cost_microusd
         return added([self.cost_microusd, *(child.cost_microusd for child in self.children.values())])
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
 
 import msgspec
 
@@ -60,7 +59,7 @@ class Worker:
         self.lanes = lanes
         self.max_active = max_active
         self._active: dict[Key, Activation] = {}
-        self._active_runs: Counter[str] = Counter()
+        self._active_runs: dict[str, int] = {}
         self._delivered: dict[str, None] = {}
         """Subjects of the newest deliveries: what is heard of these is known already."""
         self._pulls: list[Pull] = []
@@ -214,7 +213,7 @@ class Worker:
         active = self._active.get((run, thread))
         if active is None:
             active = self._active[run, thread] = Activation(self.workplace, run, thread)
-            self._active_runs[run] += 1
+            self._active_runs[run] = self._active_runs.get(run, 0) + 1
             task = asyncio.create_task(self._run(active))
             self._working.add(task)
             metrics.threads_active(self.workplace.profile.agent, self.active)
@@ -236,12 +235,13 @@ class Worker:
             )
         finally:
             del self._active[key]
-            self._active_runs[activation.run_id] -= 1
-            if not self._active_runs[activation.run_id]:
-                del self._active_runs[activation.run_id]
+            left = self._active_runs.pop(activation.run_id) - 1
+            if left:
+                self._active_runs[activation.run_id] = left
             metrics.threads_active(self.workplace.profile.agent, self.active)
             self._handed_back += activation.handed_back
-            await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)
+            if activation.deliveries:
+                await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)
 
     async def _put_away(self, delivery: Delivery, code: str, reason: str) -> None:
         await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, code, reason)
