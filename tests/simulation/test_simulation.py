@@ -46,6 +46,7 @@ ONCE_WRONG = (
         ),
         2,
     ),
+    Schedule(21084, "handler", (Fault(12, "stale", 5.5),), 2, unsteady=True),
 )
 """Schedules that have found a bug of the engine."""
 

@@ -187,6 +187,15 @@ class Journals:
         )
         return None if found is None else as_stored(found)
 
+    async def is_taken(self, address: EntryAddress) -> bool:
+        """Whether a place has an entry, by the server that cannot lag. An agent's zone does not reach that one."""
+        stream = entry_stream(lane_of(address.run))
+        standing = await self._connection.persist(
+            f"looking at {address.guard}",
+            lambda: jetstream.get_last_from_leader(self._connection, stream, address.guard),
+        )
+        return standing is not None
+
     async def get_all(self, subjects: Sequence[str]) -> dict[str, Stored]:
         """Those of these entries that there are, by subject."""
         free = asyncio.Semaphore(READS_IN_FLIGHT)

@@ -206,7 +206,7 @@ class Activation:
 
     async def _work(self) -> bool:
         """Step after step. True where the thread rests, False where the worker is draining and hands it back."""
-        abandoned = self._held.abandoned
+        abandoned, read_to = self._held.abandoned, self._held.state.next_n
         while not self.workplace.draining:
             self._news.clear()
             if self._held.lease is None and self._held.state.next_n:  # it has answered, and there is more
@@ -220,6 +220,7 @@ class Activation:
                 continue
             match step:
                 case Park():
+                    await self._be_sure_that_nothing_is_due(read_to)
                     if self.workplace.has_timers:
                         await self._set_timer()
                     # Mail may have come while the timer was being set.
@@ -256,6 +257,15 @@ class Activation:
     async def _go_on_under_lease(self) -> None:
         await self._held.hold()
         await self._load()
+
+    async def _be_sure_that_nothing_is_due(self, read_to: int) -> None:
+        """A timer came, and the journal says there is nothing to do. A replica that lags may have shown an old one.
+
+        Elsewhere the next write would be refused and tell; here none follows, and the timer would have come in vain.
+        """
+        state, journals = self._held.state, self.workplace.bus.journals
+        if self._due_ms and state.next_n == read_to and await journals.is_taken(state.address(LOG)):
+            raise Fenced("what was read of its journal is not all of it")
 
     def _decide(self, *, abandoned: bool) -> Step:
         self._held.due_ms = self._due_ms
