@@ -42,10 +42,35 @@ def test_a_run_needs_nothing_that_is_up_and_ends_with_one_report(finished: dict[
     assert finished["files"] == [
         {"path": "greetings.txt", "version": 1, "digest": hashlib.sha256(GREETINGS).hexdigest(), "size_bytes": 24}
     ]
+    opened = {"hired": "", "hedges": ""}
     assert finished["threads"] == [
-        {"thread": "0", "agent": "lead", "status": "ok", "turns": 2, "tool_calls": 4, "replicas": ["lead-1"]},
-        {"thread": "0-1", "agent": "greeter", "status": "ok", "turns": 4, "tool_calls": 5, "replicas": ["greeter-1"]},
-        {"thread": "0-2", "agent": "counter", "status": "ok", "turns": 0, "tool_calls": 0, "replicas": ["counter-1"]},
+        {
+            "thread": "0",
+            "agent": "lead",
+            "status": "ok",
+            "turns": 2,
+            "tool_calls": 4,
+            "replicas": ["lead-1"],
+            **opened,
+        },
+        {
+            "thread": "0-1",
+            "agent": "greeter",
+            "status": "ok",
+            "turns": 4,
+            "tool_calls": 5,
+            "replicas": ["greeter-1"],
+            **opened,
+        },
+        {
+            "thread": "0-2",
+            "agent": "counter",
+            "status": "ok",
+            "turns": 0,
+            "tool_calls": 0,
+            "replicas": ["counter-1"],
+            **opened,
+        },
     ]
     assert finished["usage"]["output_tokens"] > 0
     assert finished["started_at"] < finished["finished_at"]
