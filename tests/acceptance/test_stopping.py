@@ -18,8 +18,10 @@ from shanty_runtime.bus import Stored
 from support.crew import Crew, crew, until
 
 PACE_S = 1.5
-READ_WITHIN_S = 5.0
-"""It takes some tens of milliseconds; a machine that does much else may need longer."""
+READ_WITHIN_S = 1.0
+"""How soon advice is read. It takes some tens of milliseconds, so the better of two tries has to keep to it."""
+STOPPING_WITHIN_S = 5.0
+"""How soon somebody who stops a run learns that it has heard: a machine that does much else may need that long."""
 SEEDS = range(20)
 
 
@@ -89,11 +91,12 @@ async def test_a_person_advises_a_thread_while_its_model_speaks_and_it_reads_it_
         await running.start("0-r", "digger 0.01, wait")
         await at_work(running, "0-r", "0-1")
         said = await shanty(running, "say", "0-r", "deeper", "--thread", "0-1")
-        assert said["agent"] == "digger" and said["after_s"] < READ_WITHIN_S
+        assert said["agent"] == "digger"
         journal = await running.journal("0-r", "0-1", "digger")
         read = journal[said["read_at_entry"]]
         assert isinstance(read, MailReceived) and read.consumed == (said["said"],)
-        await shanty(running, "say", "0-r", "that will do", "--thread", "0-1")
+        last = await shanty(running, "say", "0-r", "that will do", "--thread", "0-1")
+        assert min(said["after_s"], last["after_s"]) < READ_WITHIN_S
         outcome = await running.reply("0-r")
         assert outcome.result == {"0-1": "ok: dug until told that will do and heard deeper"}
 
@@ -121,7 +124,7 @@ async def test_a_person_stops_a_whole_run_and_nothing_of_it_runs_or_spends_after
         await at_work(diggers, "0-r", thread)
     await at_work(diggers, "0-r", "0-3", ToolReturned)
     said = await shanty(diggers, "runs", "cancel", "0-r", "--abort", "--reason", "wrong hill")
-    assert said["agent"] == "lead" and said["after_s"] < READ_WITHIN_S
+    assert said["agent"] == "lead" and said["after_s"] < STOPPING_WITHIN_S
     outcome = await diggers.reply("0-r")
     assert (outcome.status, outcome.code, outcome.summary) == (
         "cancelled",
