@@ -8,7 +8,8 @@ entry at the place before it, and 32 zeros at place 0. So whoever changes an ent
 has to change every entry after it. The seal is of the trace context. That is no part of `own`, for two workers that
 write the same entry to the same place write it in different traces.
 
-An entry without the header has a digest all the same, so the next one can name it. Journals of 0.1.0 have none.
+An entry without the header has a digest all the same, so the next one can name it. Journals of 0.1.0 have none. Where
+a link stands in another header, the header has lost its name: no version writes that.
 
 It is a checksum and no signature: it shows what went wrong with what is stored, and who changes all of a journal from
 some place on can make a chain that holds.
@@ -32,8 +33,9 @@ _DIGITS, _SEAL_DIGITS = 32, 16
 _LINK = re.compile(rf"([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(?:-([0-9a-f]{{{_SEAL_DIGITS}}}))?")
 _BETWEEN_CLIENT_AND_SERVER = "Nats-"
 
-Flaw = Literal["unchained", "malformed", "altered", "trace_altered"]
-"""What can be wrong with an entry by itself: no chain header, one that is none, other content, another trace."""
+Flaw = Literal["unchained", "misnamed", "malformed", "altered", "trace_altered"]
+"""What can be wrong with an entry by itself: no chain header, one of another name, one that is none, other content,
+another trace."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -79,13 +81,19 @@ def own_of(before: str, subject: str, headers: Mapping[str, str], body: bytes) -
 def flaw_of(subject: str, headers: Mapping[str, str], body: bytes) -> Flaw | None:
     """What is wrong with an entry by itself; whether it names the right entry before it is another question."""
     if CHAIN not in headers:
-        return "unchained"
+        return "misnamed" if _has_link_elsewhere(headers) else "unchained"
     link = link_of(headers)
     if link is None:
         return "malformed"
     if digest_of_entry(link.before, subject, headers, body) != link.own:
         return "altered"
     return "trace_altered" if seal_of(link.own, headers) != link.seal else None
+
+
+def _has_link_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether what looks like a link stands where there should be none: a chain header whose name was changed, or the
+    end of the line before it."""
+    return any(_LINK.search(f"{name}: {headers[name]}") for name in headers if _is_covered(name))
 
 
 def _is_covered(name: str) -> bool:

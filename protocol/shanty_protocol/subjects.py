@@ -234,9 +234,9 @@ def mail_filter(lane: str, agent: str) -> str:
     return f"shanty.{checked_lane(lane)}.{checked('agent', agent)}.>"
 
 
-def mail_feed(lane: str, agent: str) -> str:
-    """The same mail as it is stored, for whoever is working right now."""
-    return f"shanty.feed.{checked_lane(lane)}.{checked('agent', agent)}.>"
+def mail_feed(run: str, agent: str) -> str:
+    """An agent's mail in a run as it is stored, for whoever is working on it right now."""
+    return f"shanty.feed.{lane_of(run)}.{checked('agent', agent)}.{run}.>"
 
 
 def decision_address(request: EntryAddress) -> EntryAddress:

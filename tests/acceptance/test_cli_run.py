@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -221,14 +223,24 @@ def test_a_model_that_cannot_be_had_is_said_before_anything_is_started(tmp_path:
     assert not (tmp_path / ".shanty").exists()
 
 
-def test_a_run_that_was_recorded_is_played_again_from_the_recording(tmp_path: Path) -> None:
+def test_a_file_that_nothing_can_be_replayed_from_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "half.gz").write_bytes(gzip.compress(b'{"line":"head","version":2,"run":"0-r"}\n'))
+    done = Shanty(tmp_path)("run", HELLO, "--model", "replay:half.gz")
+
+    assert (done.code, "half.gz, line 1: version 2 of the format; this reads 1" in done.err) == (2, True), done.err
+    assert not (tmp_path / ".shanty").exists()
+
+
+def test_a_run_is_played_again_from_its_recording_and_from_its_archive(tmp_path: Path) -> None:
     shanty = Shanty(tmp_path)
     recorded = shanty("run", HELLO, "--model", "rehearsal", "--record", "hello.jsonl", "-o", "json")
-    replayed = shanty("run", HELLO, "--model", "replay:hello.jsonl", "-o", "json")
-
-    assert (recorded.code, replayed.code) == (0, 0), recorded.err + replayed.err
-    assert recorded.json["run"] != replayed.json["run"]
-    assert all(recorded.json[part] == replayed.json[part] for part in ("result", "threads", "files"))
+    assert shanty("runs", "archive", recorded.json["run"], "--to", "hello.gz").code == 0
+    shutil.rmtree(tmp_path / ".shanty")
+    for source in ("hello.jsonl", "hello.gz"):
+        replayed = shanty("run", HELLO, "--model", f"replay:{source}", "-o", "json")
+        assert (recorded.code, replayed.code) == (0, 0), recorded.err + replayed.err
+        assert recorded.json["run"] != replayed.json["run"]
+        assert all(recorded.json[part] == replayed.json[part] for part in ("result", "threads", "files"))
     agents = {json.loads(line)["agent"] for line in (tmp_path / "hello.jsonl").read_text().splitlines()}
     assert agents == {"lead", "greeter"}
 

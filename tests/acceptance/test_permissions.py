@@ -27,8 +27,9 @@ from shanty_protocol import (
     ThreadWaiting,
 )
 from shanty_protocol.ids import OPERATORS
-from shanty_protocol.subjects import decision_address
+from shanty_protocol.subjects import decision_address, parse_entry
 from shanty_runtime.bus import Stored
+from shanty_runtime.bus.hearing import Hearing
 from support.crew import TEAMS, Crew, crew, until
 
 LANES = ("0",)
@@ -284,13 +285,14 @@ def lead(turn: Turn) -> Move:
 
 async def parked(running: Crew, first: int, end: int) -> None:
     """Start so many runs, and wait until each of them waits for a person."""
-    asking = await running.bus.feed.hear("0", OPERATORS)
+    asking = Hearing(lambda message: parse_entry(message.subject).run)
+    asking.attach(await running.bus.connection.listen(f"shanty.feed.0.{OPERATORS}.>", asking.put))
     for number in range(first, end, AT_ONCE):
         runs = {f"0-{each}" for each in range(number, min(number + AT_ONCE, end))}
         await asyncio.gather(*map(running.start, runs))
         async with asyncio.timeout(120):
             while runs:
-                runs.discard((await anext(asking)).address.run)
+                runs.discard(await anext(asking))
     await asking.close()
 
 

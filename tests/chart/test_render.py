@@ -14,6 +14,7 @@ from support.charts import (
     ROOT,
     VALUE_SETS,
     Manifest,
+    Values,
     against_the_restricted_profile,
     containers,
     environment,
@@ -195,10 +196,12 @@ def test_a_team_that_is_in_the_image_is_not_mounted() -> None:
         {"nats": {"url": "nats://elsewhere:4222"}},
         {"initBus": {"streamReplicas": 3}},
         {"initBus": {"startsOn": "incident=alerts.>,orders.failed"}},
+        {"initBus": {"keepDays": 30}},
+        {"initBus": {"maxBytes": "8G"}},
         {"image": {"tag": "2.0.0"}},
         {"leaseS": 30},
     ],
-    ids=["specialists", "lanes", "url", "replicas", "subjects", "image", "lease"],
+    ids=["specialists", "lanes", "url", "replicas", "subjects", "days", "bytes", "image", "lease"],
 )
 def test_another_bus_has_another_job(change: dict[str, Any]) -> None:
     values = value_set("minimal")
@@ -213,6 +216,15 @@ def test_what_the_bus_does_not_depend_on_keeps_its_job() -> None:
     other = {"lead": {"replicas": 5}, "logLevel": "debug", "specialists": [{"name": "greeter", "replicas": 7}]}
 
     assert only(objects_of(values), "Job") == only(objects_of(merged(values, other)), "Job")
+
+
+def test_how_long_and_how_much_the_bus_keeps_is_left_to_the_bus_unless_it_is_said() -> None:
+    def options(values: Values) -> set[str]:
+        (container,) = containers(only(objects_of(values), "Job")["spec"]["template"]["spec"])
+        return {each for each in container["args"] if each.startswith(("--keep-days", "--max-bytes"))}
+
+    assert options(value_set("minimal")) == set()
+    assert options(value_set("everything")) == {"--keep-days=30", "--max-bytes=8G"}
 
 
 def test_keda_looks_at_the_mail_and_the_timers_of_an_agent_in_each_of_its_lanes() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from shanty_cli.exits import UsageError
+from shanty_cli.init_bus import bytes_of
 from support.charts import CHART, VALUE_SETS, Refused, Values, files_of, lint, merged, value_set, yaml
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -69,6 +71,9 @@ WRONG: list[tuple[Values, str, str]] = [
     ({"telemetry": {"otlpEndpoint": "collector:4317"}}, "/telemetry/otlpEndpoint", "does not match"),
     ({"logLevel": "verbose"}, "/logLevel", "must be one of"),
     ({"leaseS": 0}, "/leaseS", "got 0, want 1"),
+    ({"initBus": {"keepDays": 0}}, "/initBus/keepDays", "got 0, want 1"),
+    ({"initBus": {"maxBytes": "8 GB"}}, "/initBus/maxBytes", "does not match"),
+    ({"initBus": {"maxBytes": 8589934592}}, "/initBus/maxBytes", "want string"),
 ]
 
 AT_ODDS: list[tuple[Values, str, str]] = [
@@ -133,6 +138,18 @@ def test_values_that_do_not_go_together_are_refused_in_a_sentence(case: tuple[Va
         files_of(values)
 
     assert place in str(raised.value) and reason in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["1", "512M", "8G", "8GB", "2TiB", "0", "08G", "8g", "8 G", "1.5G", "-1", "8P"])
+def test_the_chart_takes_the_sizes_that_init_bus_takes(text: str) -> None:
+    values: Values = {"initBus": {"maxBytes": text}}
+    try:
+        bytes_of(text)
+    except UsageError:
+        with pytest.raises(Refused):
+            files_of(values)
+    else:
+        files_of(values)
 
 
 def test_no_object_of_ours_takes_a_key_that_is_not_known() -> None:

@@ -15,4 +15,4 @@ from support.containers import Compose, require_docker
 def images() -> None:
     """The images of this checkout, tagged for tests. Without a Docker engine, the test is skipped."""
     require_docker()
-    Compose("shanty-test-build")("--profile", "tools", "build", "--quiet")
+    Compose("shanty-test-build")("--profile", "*", "build", "--quiet")

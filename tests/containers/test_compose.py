@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from shanty_protocol import Entry, ThreadReplied, ThreadTakenOver, ToolReturned
+from shanty_protocol.streams import DAY_S
 from shanty_runtime.bus import Bus, Stored
 from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.team import load_team
@@ -191,6 +192,14 @@ async def test_bringing_it_up_again_changes_nothing_on_the_bus(team: Compose, bu
     assert "unchanged: everything for " in team("run", "--rm", "init-bus")
 
 
+async def test_how_long_and_how_much_the_bus_keeps_is_chosen_where_it_is_brought_up(team: Compose, bus: Bus) -> None:
+    chosen = Compose(team.project, SHANTY_KEEP_DAYS="30", SHANTY_MAX_BYTES="1G")
+    chosen("run", "--rm", "--no-deps", "init-bus")
+    team("run", "--rm", "--no-deps", "init-bus")  # whoever says nothing changes nothing
+    lane = (await manage(bus.connection, "STREAM.INFO.SHANTY_0"))["config"]
+    assert (lane["max_age"], lane["max_bytes"]) == (30 * DAY_S * 1_000_000_000, 2**30)
+
+
 def test_a_key_reaches_the_agents_and_nobody_else_and_a_model_that_is_paid_for_is_asked_for_by_name(
     images: None,
 ) -> None:
@@ -201,7 +210,7 @@ def test_a_key_reaches_the_agents_and_nobody_else_and_a_model_that_is_paid_for_i
 
 
 def services_of(compose: Compose) -> dict[str, Any]:
-    found = json.loads(compose("config", "--format", "json"))["services"]
+    found = json.loads(compose("--profile", "*", "config", "--format", "json"))["services"]
     assert isinstance(found, dict)
     return found
 

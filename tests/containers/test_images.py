@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECOND_NS = 1_000_000_000
 SITE_PACKAGES = PurePosixPath("/usr/local/lib/python3.13/site-packages")
-SERVICES = ["lead", "specialist", "cli"]
+SERVICES = ["lead", "specialist", "toolgateway", "cli"]
 AGENTS = ["lead", "clerk", "counter"]
 SEEDS = range(5)
 PACE_S = "2"
@@ -94,9 +94,10 @@ def test_a_package_starts_from_bytecode_because_nothing_can_be_written_later(ima
 
 
 def test_services_share_every_layer_but_their_own_code(images: None) -> None:
-    lead, specialist = (inspect(image_of(name))["RootFS"]["Layers"] for name in ("lead", "specialist"))
-    shared = [one for one, other in zip(lead, specialist, strict=True) if one == other]
-    assert len(lead) - len(shared) <= 3
+    services = ("lead", "specialist", "toolgateway")
+    layers = list(zip(*(inspect(image_of(name))["RootFS"]["Layers"] for name in services), strict=True))
+    shared = [layer for layer in layers if len(set(layer)) == 1]
+    assert len(layers) - len(shared) <= 3
 
 
 class Containers(Crew):

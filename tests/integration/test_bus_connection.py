@@ -95,7 +95,7 @@ async def test_a_write_the_account_may_not_make_raises_at_once(tmp_path: Path) -
             with pytest.raises(PermissionDenied, match=r"shanty\.0\.lead\.0-run\.0-1\.beta\.0"):
                 await bus.journals.append(EntryAddress("lead", "0-run", "0-1", "beta", 0), entry)
             with pytest.raises(PermissionDenied, match=r"shanty\.feed\.0\.beta"):
-                await bus.feed.hear("0", "beta")
+                await bus.feed.hear("0-run", "beta", print)
             pull = await bus.pull("0", "beta", "mail", 1)
             with pytest.raises(PermissionDenied, match="mail-beta"):
                 await pull.next()

@@ -1,4 +1,4 @@
-"""A team of processes that speak with Claude through the real client, and the same run again from a recording."""
+"""A team of processes that speak with Claude through the real client, and the same run again without it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from shanty_protocol import MailReceived, ModelReplied, ReplyReceived
+from shanty_runtime.archive import SUFFIX, write_archive
 from shanty_runtime.models.replay import read_recording
 from shanty_runtime.team import load_team
 from shanty_runtime.testing.claude import ClaudeServer, play
@@ -34,15 +35,17 @@ async def model_replies(running: Crew, run: str) -> list[ModelReplied]:
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    return first, second
+def folders(tmp_path: Path) -> list[Path]:
+    made = [tmp_path / name for name in ("paid", "recording", "archive")]
+    for folder in made:
+        folder.mkdir()
+    return made
 
 
-async def test_a_recorded_run_is_played_again_without_claude(tmp_path: Path, folders: tuple[Path, Path]) -> None:
-    recording = tmp_path / "run.jsonl"
+async def test_a_run_is_played_again_without_claude_from_a_recording_and_from_its_archive(
+    tmp_path: Path, folders: list[Path]
+) -> None:
+    recording, archive = tmp_path / "run.jsonl", tmp_path / f"run{SUFFIX}"
     async with ClaudeServer(play(HELLO)) as claude:
         settings = {"SHANTY_MODEL": "sonnet", "ANTHROPIC_BASE_URL": claude.url, "ANTHROPIC_API_KEY": "sk-test"}
         async with hello(folders[0], **settings, SHANTY_RECORD=str(recording)) as running:
@@ -50,6 +53,7 @@ async def test_a_recorded_run_is_played_again_without_claude(tmp_path: Path, fol
             first = await running.reply("0-r")
             paid = await model_replies(running, "0-r")
             paid_journal = await journal(running, "0-r")
+            await write_archive(running.bus, "0-r", archive)
     claude.assert_valid()
     assert (first.status, first.result) == ("ok", {"greeted": 2, "letters": 8})
     assert len(paid) == len(claude.bodies) == len(list(read_recording(recording)))
@@ -58,15 +62,16 @@ async def test_a_recorded_run_is_played_again_without_claude(tmp_path: Path, fol
     returned = [message for body in claude.bodies for message in body["messages"] if message["role"] == "assistant"]
     assert returned and all(message["content"][0]["signature"] == "c2lnbmVk" for message in returned)
 
-    async with hello(folders[1], SHANTY_MODEL=f"replay:{recording}") as running:
-        await running.start("0-again")
-        second = await running.reply("0-again")
-        played = await model_replies(running, "0-again")
-        played_journal = await journal(running, "0-again")
-    assert (second.status, second.summary, second.result) == (first.status, first.summary, first.result)
-    assert sorted(map(said, played)) == sorted(map(said, paid))
-    assert played_journal == paid_journal
-    assert {reply.model for reply in played} == {"claude-sonnet-5-5"}
+    for folder, source in zip(folders[1:], (recording, archive), strict=True):
+        async with hello(folder, SHANTY_MODEL=f"replay:{source}") as running:
+            await running.start("0-again")
+            second = await running.reply("0-again")
+            played = await model_replies(running, "0-again")
+            played_journal = await journal(running, "0-again")
+        assert (second.status, second.summary, second.result) == (first.status, first.summary, first.result)
+        assert sorted(map(said, played)) == sorted(map(said, paid))
+        assert played_journal == paid_journal
+        assert {reply.model for reply in played} == {"claude-sonnet-5-5"}
 
 
 async def journal(running: Crew, run: str) -> list[str]:

@@ -13,10 +13,10 @@ import pytest
 from shanty_cli.__main__ import main
 from shanty_cli.exits import DONE, FAILED, USAGE
 from shanty_protocol import EntryAddress, ToolReturned, codec
+from shanty_runtime.archive import SUFFIX, EntryLine, FileLine
 from shanty_runtime.bus import Bus, EmbeddedServer
 from shanty_runtime.bus.jetstream import RawMessage, publish
 from shanty_runtime.verify import audit_of_archive, audit_of_run, read_archive
-from shanty_runtime.verify.archive import SUFFIX, EntryLine, FileLine
 from support.golden_journals import JOURNALS
 
 RUN = "0-fan-out"

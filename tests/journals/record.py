@@ -27,9 +27,9 @@ from shanty_cli.inbox import answer, decide, open_requests
 from shanty_cli.speak import grant, stop
 from shanty_cli.waiting import Waiting
 from shanty_protocol import Brief, Budget, BudgetRequested, DelegationSent, EntryAddress, ToolReturned
+from shanty_runtime.archive import SUFFIX
 from shanty_runtime.team import load_team
 from shanty_runtime.verify import write_archive
-from shanty_runtime.verify.archive import SUFFIX
 from support.crew import Crew, crew, until
 from support.golden_journals import JOURNALS, write_golden
 

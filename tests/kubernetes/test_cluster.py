@@ -15,19 +15,32 @@ import pytest
 from shanty_cli.__main__ import main
 from shanty_cli.demo import cause, first_cause, twice
 from shanty_cli.team_values import values_of
-from shanty_protocol import Brief, DelegationSent, EntryAddress, Outcome, ThreadReplied, ThreadTakenOver, ToolReturned
+from shanty_protocol import (
+    Brief,
+    DelegationSent,
+    EffectEnded,
+    EffectStarted,
+    Entry,
+    EntryAddress,
+    Outcome,
+    ThreadReplied,
+    ThreadTakenOver,
+    ToolReturned,
+)
 from shanty_runtime.bus import Bus, BusSettings, Stored
-from shanty_runtime.team import load_team
+from shanty_runtime.team import Team, load_team
 from shanty_runtime.tools.workspace import one_part
-from support.charts import ROOT, Values, against_the_restricted_profile, merged
+from support.charts import ROOT, Values, against_the_restricted_profile, merged, yaml
 from support.cluster import METRIC_LABELS, TAG, Namespace, require_cluster
 from support.containers import make_incident, no_gaps
-from support.crew import contents, until
+from support.crew import TEAMS, contents, until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NATS = Path(__file__).parent / "nats.yaml"
+BELL = Path(__file__).parent / "bell.yaml"
 TEAM = load_team(ROOT / "deploy" / "teams" / "incident")
+BELLS = load_team(TEAMS / "bells")
 RUN_DEADLINE_S = 240
 SMALL: Values = {"resources": {"requests": {"cpu": "20m"}}}
 
@@ -188,24 +201,79 @@ async def test_a_backlog_scales_a_specialist_from_one_to_four_and_back_and_nothi
 
 
 async def test_each_specialist_in_an_account_of_its_own_is_installed_and_works(tmp_path: Path) -> None:
+    async with in_zones(TEAM, tmp_path) as (namespace, keys):
+        await asyncio.to_thread(namespace.install, values(nats=zones_of("INCIDENT")), wait=True)
+
+        assert "No incident" in await asyncio.to_thread(namespace.test)
+        async with logged_in(namespace, keys / "operators.nk", "operators") as bus:
+            await start(bus, "0-zones")
+            outcome = await reply(bus, "0-zones")
+            assert (outcome.status, outcome.summary) == QUIET
+            await audited(bus, "0-zones")
+
+
+async def test_a_tool_gateway_whose_pod_is_killed_in_a_call_is_followed_by_one_that_does_not_make_it_again(
+    tmp_path: Path,
+) -> None:
+    own: Values = {
+        "image": {"tag": TAG},
+        "model": "rehearsal",
+        "leaseS": 5,
+        "nats": zones_of("BELLS"),
+        "specialistDefaults": {**SMALL, "drainS": 20},
+    }
+    bells = merged(merged(values_of(BELLS), yaml(BELL.read_text())), own)
+    async with in_zones(BELLS, tmp_path) as (namespace, keys):
+        await asyncio.to_thread(namespace.install, bells, wait=True)
+        assert gateways(namespace) == [(True, 0)] * 2
+        async with logged_in(namespace, keys / "operators.nk", "operators") as bus:
+            await start(bus, "0-rung", team=BELLS)
+            killed = (await first(bus, "0-rung", EffectStarted)).entry.by
+            await until(lambda: has_rung(namespace), RUN_DEADLINE_S, "the bell has rung")
+            # Whoever has rung it waits for its answer.
+            pod = pod_of(namespace, "toolgateway", killed)
+            namespace.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false")
+            outcome = await reply(bus, "0-rung")
+            assert (outcome.status, outcome.summary) == ("ok", "rung")
+            assert [key.partition(".")[0] for key in rings(namespace)] == ["0-rung"]
+            stored = await audited(bus, "0-rung")
+            (ended,) = (one.entry for one in stored if isinstance(one.entry, EffectEnded))
+            assert ended.status == "ok" and ended.by != killed
+        namespace.wait_rolled_out()
+        assert gateways(namespace) == [(True, 0)] * 2
+
+
+def gateways(namespace: Namespace) -> list[tuple[bool, int]]:
+    """Of each replica of the tool gateway, whether it is ready and how often it was restarted."""
+    statuses = [status for pod in namespace.pods("toolgateway") for status in pod["status"]["containerStatuses"]]
+    return [(status["ready"], status["restartCount"]) for status in statuses]
+
+
+def rings(namespace: Namespace) -> list[str]:
+    return namespace.kubectl("logs", "bell").splitlines()
+
+
+async def has_rung(namespace: Namespace) -> bool:
+    return bool(await asyncio.to_thread(rings, namespace))
+
+
+def zones_of(account: str) -> Values:
+    return {"zones": True, "account": account, "auth": {"kind": "nkey"}}
+
+
+@contextlib.asynccontextmanager
+async def in_zones(team: Team, folder: Path) -> AsyncIterator[tuple[Namespace, Path]]:
+    """A namespace with a Secret for each principal and a server that knows them all, and the folder of their keys."""
     require_cluster()
-    auth, namespace = tmp_path / "auth", Namespace(tmp_path)
-    assert await asyncio.to_thread(main, ["bus-auth", str(TEAM.folder), "--format", "conf", "--out", str(auth)]) == 0
+    auth, namespace = folder / "auth", Namespace(folder)
+    assert await asyncio.to_thread(main, ["bus-auth", str(team.folder), "--format", "conf", "--out", str(auth)]) == 0
     namespace.create()
     try:
         start_nats(namespace, auth / "accounts.conf")
         for seed in sorted((auth / "keys").glob("*.nk")):
             secret = ("secret", "generic", f"nats-{seed.stem}", f"--from-file=nats.nk={seed}")
             namespace.kubectl("create", *secret)
-        nats = {"zones": True, "account": "INCIDENT", "auth": {"kind": "nkey"}}
-        await asyncio.to_thread(namespace.install, values(nats=nats), wait=True)
-
-        assert "No incident" in await asyncio.to_thread(namespace.test)
-        async with logged_in(namespace, auth / "keys" / "operators.nk", "operators") as bus:
-            await start(bus, "0-zones")
-            outcome = await reply(bus, "0-zones")
-            assert (outcome.status, outcome.summary) == QUIET
-            await audited(bus, "0-zones")
+        yield namespace, auth / "keys"
     finally:
         namespace.delete()
 
@@ -230,10 +298,10 @@ QUIET = ("partial", "No incident: nothing in these files got worse in a lasting 
 """What the rehearsed team says of a workspace without any file."""
 
 
-async def start(bus: Bus, run: str, objective: str = "Look.") -> None:
+async def start(bus: Bus, run: str, objective: str = "Look.", team: Team = TEAM) -> None:
     address = EntryAddress("lead", run, "request-1", "cli", 0)
     order = DelegationSent(
-        at_ms=int(time.time() * 1000), by="test", to_thread="0", brief=Brief(objective=objective), team=TEAM.name
+        at_ms=int(time.time() * 1000), by="test", to_thread="0", brief=Brief(objective=objective), team=team.name
     )
     await bus.journals.append(address, order)
 
@@ -248,10 +316,15 @@ async def reply(bus: Bus, run: str) -> Outcome:
 
 async def first_by(bus: Bus, run: str, agent: str) -> str:
     """The replica whose tool was the first of an agent to return, as soon as it has."""
+    return (await first(bus, run, ToolReturned, agent)).entry.by
+
+
+async def first(bus: Bus, run: str, kind: type[Entry], agent: str = "") -> Stored:
+    """The first entry of its kind, of one agent or of any, as soon as it is stored."""
     async with asyncio.timeout(RUN_DEADLINE_S):
         async for stored in bus.feed.follow(run):
-            if stored.address.agent == agent and isinstance(stored.entry, ToolReturned):
-                return stored.entry.by
+            if agent in ("", stored.address.agent) and isinstance(stored.entry, kind):
+                return stored
     raise AssertionError("a feed does not end by itself")
 
 

@@ -99,9 +99,11 @@ class SimulatedConnection(Connection):
 
     async def listen(self, subject: str, heard: Heard, *, queue: str = "") -> Listening:
         self._heard[subject.removesuffix(".*")] = heard
+        listening = _Listening(self, subject, None)
         if subject.startswith("shanty.feed."):
-            self.world.server.listeners.append((subject, self.process, heard))
-        return _Silent(self, subject, None)
+            listening.heard = subject.removesuffix(">"), self.process, heard
+            self.world.server.listeners.append(listening.heard)
+        return listening
 
     async def flush(self) -> None:
         return
@@ -144,6 +146,11 @@ class _Line:
     closing = False
 
 
-class _Silent(Listening):
+class _Listening(Listening):
+    _connection: SimulatedConnection
+    heard: tuple[str, Process, Heard] | None = None
+
     async def stop(self) -> None:
-        return
+        listeners = self._connection.world.server.listeners
+        if self.heard in listeners:
+            listeners.remove(self.heard)

@@ -132,6 +132,7 @@ class Server:
         self.journals: dict[str, list[Message]] = {}
         self.consumers: dict[str, Consumer] = {}
         self.listeners: list[tuple[str, Process, Heard]] = []
+        """What the subjects they listen to begin with, and whose they are."""
         self.leases_taken: list[LeaseTaken] = []
         self.schedules: dict[str, tuple[float, str]] = {}
         """When and where to, by the subject it was set at."""
@@ -249,13 +250,13 @@ class Server:
         self.journals.setdefault(place.rpartition(".")[0], []).append(message)
         consumer = self.consumers.get(f"mail-{to}")
         if consumer is not None:
-            self._feed(to, message)
+            self._feed(message)
             consumer.pending.append(message)
             self._deliver(consumer)
         self.on_stored(message)
         return _ack(message)
 
-    def _feed(self, to: str, message: Message) -> None:
+    def _feed(self, message: Message) -> None:
         heard = Incoming(
             f"shanty.feed.{message.subject.removeprefix('shanty.')}",
             "",
@@ -263,7 +264,7 @@ class Server:
             {**message.headers, "Nats-Sequence": str(message.seq)},
         )
         for pattern, process, listener in self.listeners:
-            if pattern == f"shanty.feed.0.{to}.>" and self.chance.random() >= self.lossy:
+            if heard.subject.startswith(pattern) and self.chance.random() >= self.lossy:
                 self.loop.call_for(process, self.loop.now_s + self.latency_s(), listener, heard)
 
     def _schedule(self, subject: str, data: bytes, headers: dict[str, str]) -> bytes:

@@ -1,7 +1,7 @@
 """A Kubernetes cluster as it is used: kubectl, and the chart by Helm's own code.
 
 SHANTY_TEST_KUBECONFIG       how to reach it; without it these tests are skipped
-SHANTY_TEST_IMAGE_TAG        which shanty/lead, shanty/specialist and shanty/cli the nodes have: dev
+SHANTY_TEST_IMAGE_TAG        which shanty/lead, …/specialist, …/toolgateway and …/cli the nodes have: dev
 SHANTY_TEST_MANIFEST_FILTER  a command that rewrites manifests from stdin to stdout, for a cluster that is too old
                              for what the chart renders
 SHANTY_TEST_METRIC_LABELS    labels the cluster's external metric `nats_consumer_pending` wants besides `stream` and

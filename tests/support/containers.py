@@ -93,10 +93,10 @@ class Compose:
             "compose", "--project-name", self.project, *self.files, *arguments, environment=self.environment
         )
 
-    def up(self, **scale: int) -> None:
-        """Everything is there and healthy when this returns."""
+    def up(self, *services: str, **scale: int) -> None:
+        """Everything is there and healthy when this returns: all services, or those that are named."""
         scales = [option for service, number in scale.items() for option in ("--scale", f"{service}={number}")]
-        self("up", "--detach", "--wait", "--no-build", *scales)
+        self("up", "--detach", "--wait", "--no-build", *scales, *services)
 
     def down(self) -> None:
         self("--profile", "*", "down", "--volumes", "--timeout", "5")

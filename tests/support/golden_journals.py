@@ -12,12 +12,12 @@ from shanty_protocol.ids import is_agent_thread
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.agent.handler import Handler
 from shanty_runtime.agent.outcomes import Grading
+from shanty_runtime.archive import SUFFIX, EntryLine, read_archive
 from shanty_runtime.bus.journals import Stored, as_stored
 from shanty_runtime.team import Team
 from shanty_runtime.thread.fold import fold
 from shanty_runtime.thread.state import State
 from shanty_runtime.tools.base import Tool, ToolContext, tool
-from shanty_runtime.verify.archive import SUFFIX, EntryLine, read_archive
 
 JOURNALS = Path(__file__).parents[1] / "journals"
 

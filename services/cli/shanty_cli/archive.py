@@ -1,4 +1,4 @@
-"""`shanty runs archive`: runs as files, and off the bus.
+"""Runs as files, and off the bus.
 
 A run is removed only once an archive of it holds all of it, is sound, and nobody is at work on it any more.
 """
@@ -8,79 +8,27 @@ from __future__ import annotations
 import time
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from shanty_cli.dev_bus import Home, answered, bus_settings, existing_bus
+from shanty_cli.exits import DONE, FAILED, UsageError
+from shanty_cli.lookup import archived_entries, archived_view, view_of
+from shanty_cli.output import Output
+from shanty_cli.report import ending, report
+from shanty_cli.text import size
+from shanty_cli.view import RunView
+from shanty_cli.watch import take
+from shanty_protocol.zones import INSTALLER
+from shanty_runtime.archive import EntryLine, FileLine, read_archive
+from shanty_runtime.bus import Bus
+from shanty_runtime.bus.removal import newest_of, remove_run
+from shanty_runtime.verify import audit_of_archive, write_archive
 
-from shanty_cli.app import Options
-
-if TYPE_CHECKING:
-    from shanty_cli.output import Output
-    from shanty_runtime.bus import Bus
-
-NOTHING_SAID = Options()
 QUIET_S = 86_400
 """How long nothing may have been written to a run that is removed while a thread of it has not replied."""
 
 
-async def archive(
-    run: str = "",
-    /,
-    *,
-    to: Path,
-    before: str = "",
-    contents: Annotated[bool, Parameter(negative="")] = False,
-    delete: Annotated[bool, Parameter(negative="")] = False,
-    options: Options = NOTHING_SAID,
-) -> int:
-    """Write runs to files that `shanty verify` and `shanty runs show`, `journal` and `tail` read without a bus.
-
-    Parameters
-    ----------
-    run
-        The run's id; left out with --before.
-    to
-        File to write, such as 0-7f3a.jsonl.gz; with --before the folder for them. Nothing is overwritten.
-    before
-        Every run that has ended and that nothing was written to since this day began (UTC), such as 2026-10-01.
-    contents
-        The contents of files too, and not only their digests.
-    delete
-        Afterwards remove the run from the bus, if its archive is sound and holds all of it. Where the bus has logins
-        this takes the installer's. An archive that is there already is used as it is.
-    """
-    from shanty_cli.dev_bus import Home, readable_bus
-    from shanty_cli.exits import DONE, FAILED, UsageError
-    from shanty_cli.lookup import known_run
-    from shanty_runtime.config import read_settings
-    from shanty_runtime.verify.archive import SUFFIX
-
-    out = options.out()
-    if bool(run) == bool(before):
-        raise UsageError("name one run, or a day with --before")
-    lanes = read_settings().lanes
-    done: list[dict[str, object]] = []
-    async with readable_bus(options.nats_url, Home()) as bus:
-        if before:
-            _make_folder(to)
-            chosen = {each: to / f"{each}{SUFFIX}" for each in await ended_before(bus, lanes, _day_ms(before))}
-        else:
-            known = run if delete and _is_there(to) else await known_run(bus, run, lanes)
-            chosen = {known: to}
-        for each, file in chosen.items():
-            done.append(await _archive_one(bus, each, file, contents, delete, options, out))
-    if out.json:
-        out.data(done)
-    elif not done:
-        out.say("there is no such run")
-    return FAILED if any(each["problem"] for each in done) else DONE
-
-
 async def ended_before(bus: Bus, lanes: tuple[str, ...], before_ms: int) -> list[str]:
     """Runs that have ended and that nothing was written to from then on, oldest first."""
-    from shanty_cli.dev_bus import answered
-    from shanty_cli.lookup import view_of
-
     looked_at: dict[str, bool] = {}
     for lane in lanes:
         async for stored in answered(bus.journals.first_entries(lane), "the list of runs"):
@@ -91,15 +39,12 @@ async def ended_before(bus: Bus, lanes: tuple[str, ...], before_ms: int) -> list
     return [run for run, ended in looked_at.items() if ended]
 
 
-async def _archive_one(
-    bus: Bus, run: str, file: Path, contents: bool, delete: bool, options: Options, out: Output
+async def archive_one(
+    bus: Bus, run: str, file: Path, contents: bool, delete: bool, nats_url: str, out: Output
 ) -> dict[str, object]:
-    from shanty_cli.text import size
-    from shanty_runtime.verify import write_archive
-
-    if not (delete and _is_there(file)):
+    if not (delete and is_there(file)):
         await write_archive(bus, run, file, contents=contents)
-    problem = await _remove(bus, run, file, options) if delete else ""
+    problem = await _remove(bus, run, file, nats_url) if delete else ""
     if not out.json:
         print(f"{run} is in {file}, {size(_size_bytes(file))}", file=out.stdout)
         if delete:
@@ -107,13 +52,9 @@ async def _archive_one(
     return {"run": run, "file": str(file), "removed": delete and not problem, "problem": problem}
 
 
-async def _remove(bus: Bus, run: str, file: Path, options: Options) -> str:
+async def _remove(bus: Bus, run: str, file: Path, nats_url: str) -> str:
     """Remove a run that is archived. Gives the reason where that must not be."""
-    from shanty_cli.dev_bus import Home, bus_settings, existing_bus
-    from shanty_protocol.zones import INSTALLER
-    from shanty_runtime.bus import Bus
-
-    found = existing_bus(options.nats_url, Home())
+    found = existing_bus(nats_url, Home())
     if found is None:
         return await _remove_unless_needed(bus, run, file)
     async with Bus(bus_settings(found, INSTALLER)) as installer:
@@ -121,8 +62,6 @@ async def _remove(bus: Bus, run: str, file: Path, options: Options) -> str:
 
 
 async def _remove_unless_needed(bus: Bus, run: str, file: Path) -> str:
-    from shanty_runtime.bus.removal import remove_run
-
     reason = await reason_to_keep(bus, run, file, int(time.time() * 1000))
     if not reason:
         await remove_run(bus, run)
@@ -131,11 +70,6 @@ async def _remove_unless_needed(bus: Bus, run: str, file: Path) -> str:
 
 async def reason_to_keep(bus: Bus, run: str, file: Path, now_ms: int) -> str:
     """Why a run must stay where it is; empty where it may be removed."""
-    from shanty_cli.lookup import archived_view
-    from shanty_runtime.bus.removal import newest_of
-    from shanty_runtime.verify import audit_of_archive
-    from shanty_runtime.verify.archive import EntryLine, FileLine, read_archive
-
     audit, problem = audit_of_archive(file)
     if problem is not None:
         return f"its archive is not whole: {problem}"
@@ -159,12 +93,6 @@ async def reason_to_keep(bus: Bus, run: str, file: Path, now_ms: int) -> str:
 
 def replay(file: Path, out: Output) -> int:
     """Show a run in an archive as it went, and how it ended."""
-    from shanty_cli.exits import DONE, FAILED
-    from shanty_cli.lookup import archived_entries
-    from shanty_cli.report import ending, report
-    from shanty_cli.view import RunView
-    from shanty_cli.watch import take
-
     view, screen = RunView(run=""), out.screen()
     with screen:
         for stored in archived_entries(file):
@@ -178,7 +106,7 @@ def replay(file: Path, out: Output) -> int:
     return FAILED if view.outcome is None else DONE
 
 
-def _is_there(file: Path) -> bool:
+def is_there(file: Path) -> bool:
     return file.exists()
 
 
@@ -186,9 +114,7 @@ def _size_bytes(file: Path) -> int:
     return file.stat().st_size
 
 
-def _day_ms(day: str) -> int:
-    from shanty_cli.exits import UsageError
-
+def day_ms(day: str) -> int:
     try:
         parsed = date.fromisoformat(day)
     except ValueError as error:
@@ -196,9 +122,7 @@ def _day_ms(day: str) -> int:
     return int(datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC).timestamp() * 1000)
 
 
-def _make_folder(folder: Path) -> None:
-    from shanty_cli.exits import UsageError
-
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

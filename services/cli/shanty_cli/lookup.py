@@ -17,9 +17,9 @@ from shanty_cli.watch import replay, take
 from shanty_protocol import DelegationSent, ProtocolError
 from shanty_protocol.codec import kind_of
 from shanty_protocol.ids import checked_run
+from shanty_runtime.archive import EntryLine, read_archive
 from shanty_runtime.bus import Bus, Stored
 from shanty_runtime.bus.journals import as_stored
-from shanty_runtime.verify.archive import EntryLine, read_archive
 
 MOST_RUNS_LOOKED_AT = 10_000
 MOST_RUNS_NAMED = 1_000

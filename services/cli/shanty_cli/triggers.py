@@ -1,26 +1,27 @@
-"""`shanty triggers …`: what starts runs of a team by itself, when it will, and what came of it; try one."""
+"""Triggers of a team: what each waits for, what came of it, and a try by hand."""
 
 from __future__ import annotations
 
+import difflib
+import secrets
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
-from cyclopts import App
+from rich.table import Table
+from rich.text import Text
 
-from shanty_cli.app import Options
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from shanty_cli.output import Output
-    from shanty_runtime.bus import Bus
-    from shanty_runtime.team import Team
-    from shanty_runtime.triggers import Firing, Trigger
-
-NOTHING_SAID = Options()
-
-triggers = App(name="triggers", help="What starts runs of a team by itself: look at it, try it.")
+from shanty_cli.dev_bus import answering
+from shanty_cli.exits import UsageError
+from shanty_cli.lookup import view_of
+from shanty_cli.output import Output
+from shanty_cli.text import at, one_line
+from shanty_runtime.bus import Bus
+from shanty_runtime.config import read_settings
+from shanty_runtime.team import Team
+from shanty_runtime.triggers import Firing, Message, Terms, Trigger, Unusable
+from shanty_runtime.triggers.schedule import next_time
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,79 +45,12 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """False where the key had started it before."""
 
 
-@triggers.command(name="ls")
-async def triggers_ls(team: Path, /, *, options: Options = NOTHING_SAID) -> int:
-    """List the triggers of a team: what each waits for, when a schedule is next due, and the newest run of each.
-
-    Parameters
-    ----------
-    team
-        The team's folder.
-    """
-    from shanty_cli.dev_bus import Home, readable_bus
-    from shanty_runtime.team import load_team
-
-    out, loaded = options.out(), load_team(team)
-    async with readable_bus(options.nats_url, Home()) as bus:
-        listed = await lines(bus, loaded)
-    if out.json:
-        out.data(listed)
-    elif listed:
-        out.show(table(listed))
-    else:
-        out.say(f"team {loaded.name} has no triggers: `triggers:` in its team.yaml names them")
-    return 0
-
-
-@triggers.command(name="fire")
-async def triggers_fire(
-    team: Path, name: str, /, *, payload: str = "{}", key: str = "", options: Options = NOTHING_SAID
-) -> int:
-    """Start the run that a trigger would start, now, to try it.
-
-    A message counts as if it had been sent: one with the same key starts no second run, whichever of the two comes
-    first. What a schedule starts by itself is started all the same.
-
-    Parameters
-    ----------
-    team
-        The team's folder.
-    name
-        The trigger's name in team.yaml.
-    payload
-        What the message says, as JSON; `@FILE` reads it from a file.
-    key
-        Name of this try: the same key gives the same run. Without it a message has the key its payload says, and
-        anything else one that was not used before.
-    """
-    from shanty_cli.dev_bus import Home, live_bus
-    from shanty_cli.exits import NotRunning
-    from shanty_runtime.team import load_team
-
-    out, loaded = options.out(), load_team(team)
-    trigger = _named(loaded, name)
-    async with live_bus(options.nats_url, Home()) as bus:
-        if bus is None:
-            raise NotRunning(
-                f"there is no bus: start `shanty dev {team}` in this directory, or name one with --nats-url"
-            )
-        tried = await fire(_firing(bus, loaded), trigger, _bytes_of(payload), key)
-    _show(tried, out)
-    return 0
-
-
 async def lines(bus: Bus, team: Team) -> list[Line]:
-    return [await _line(_firing(bus, team), trigger) for trigger in team.triggers]
+    return [await _line(firing_of(bus, team), trigger) for trigger in team.triggers]
 
 
 async def fire(firing: Firing, trigger: Trigger, data: bytes, given: str) -> Tried:
     """Raises UsageError where the payload cannot be used."""
-    import secrets
-    import time
-
-    from shanty_cli.exits import UsageError
-    from shanty_runtime.triggers import Message, Unusable
-
     key = given or f"tried-{secrets.token_hex(6)}"
     if trigger.schedule is not None:
         fired = await firing.by_hand(trigger, int(time.time() * 1000), key)
@@ -132,12 +66,6 @@ async def fire(firing: Firing, trigger: Trigger, data: bytes, given: str) -> Tri
 
 
 async def _line(firing: Firing, trigger: Trigger) -> Line:
-    import time
-
-    from shanty_cli.dev_bus import answering
-    from shanty_cli.lookup import view_of
-    from shanty_runtime.triggers.schedule import next_time
-
     async with answering(f"trigger {trigger.name}"):
         found = [await firing.newest(trigger, cause) for cause in ("at", "on")]
         newest = max((each for each in found if each is not None), key=lambda each: each.seq, default=None)
@@ -155,11 +83,6 @@ async def _line(firing: Firing, trigger: Trigger) -> Line:
 
 
 def table(listed: list[Line]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from shanty_cli.text import at, one_line
-
     found = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("trigger", "waits for", "next", "newest run", "status", "started"):
         found.add_column(column, overflow="fold")
@@ -171,7 +94,7 @@ def table(listed: list[Line]) -> Table:
     return found
 
 
-def _show(tried: Tried, out: Output) -> None:
+def show(tried: Tried, out: Output) -> None:
     if out.json:
         out.data(tried)
         return
@@ -180,12 +103,7 @@ def _show(tried: Tried, out: Output) -> None:
     print(tried.run, file=out.stdout)
 
 
-def _named(team: Team, name: str) -> Trigger:
-    import difflib
-
-    from shanty_cli.exits import UsageError
-    from shanty_cli.text import one_line
-
+def named(team: Team, name: str) -> Trigger:
     by_name = {trigger.name: trigger for trigger in team.triggers}
     if name in by_name:
         return by_name[name]
@@ -194,9 +112,7 @@ def _named(team: Team, name: str) -> Trigger:
     raise UsageError(f"team {team.name} has no trigger {one_line(name, 60)}; {there}")
 
 
-def _bytes_of(payload: str) -> bytes:
-    from shanty_cli.exits import UsageError
-
+def bytes_of(payload: str) -> bytes:
     if not payload.startswith("@"):
         return payload.encode(errors="surrogateescape")
     try:
@@ -205,10 +121,7 @@ def _bytes_of(payload: str) -> bytes:
         raise UsageError(f"--payload {payload}: {error.strerror}") from error
 
 
-def _firing(bus: Bus, team: Team) -> Firing:
-    from shanty_runtime.config import read_settings
-    from shanty_runtime.triggers import Firing, Terms
-
+def firing_of(bus: Bus, team: Team) -> Firing:
     terms = Terms(budget=team.budget, input_schema=team.lead.input_schema)
     lane = read_settings().lanes[0]
     return Firing(bus, team=team.name, lead=team.lead.name, lane=lane, by="cli", terms=terms)

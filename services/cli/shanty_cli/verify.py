@@ -1,59 +1,21 @@
-"""`shanty verify`: an audit of a run from what is stored of it, on the bus or in an archive."""
+"""What an audit of a run has found, for people and for programs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import Any
 
-from cyclopts import Parameter
+import msgspec
 
-from shanty_cli.app import Options
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from shanty_cli.output import Output
-    from shanty_runtime.errors import ArchiveError
-    from shanty_runtime.verify import Audit, Finding
-
-NOTHING_SAID = Options()
-
-
-async def verify(
-    run: str,
-    /,
-    *,
-    all: Annotated[bool, Parameter(negative="")] = False,
-    contents: Annotated[bool, Parameter(negative="")] = False,
-    options: Options = NOTHING_SAID,
-) -> int:
-    """Audit a run from its journals alone. Exit code 1 where something is wrong; the first wrong entry is named.
-
-    Parameters
-    ----------
-    run
-        The run's id, or an archive of a run.
-    all
-        Name every entry that is wrong, and what is remarkable besides.
-    contents
-        Read and hash the contents of all files too; those in an archive always are.
-    """
-    from shanty_cli.dev_bus import Home, readable_bus
-    from shanty_cli.lookup import archive_named, known_run
-    from shanty_runtime.config import read_settings
-    from shanty_runtime.verify import audit_of_archive, audit_of_run
-
-    out = options.out()
-    if (file := archive_named(run)) is not None:
-        return show(*audit_of_archive(file), out, all_of_it=all)
-    async with readable_bus(options.nats_url, Home()) as bus:
-        audit = await audit_of_run(bus, await known_run(bus, run, read_settings().lanes), contents=contents)
-    return show(audit, None, out, all_of_it=all)
+from shanty_cli.exits import DONE, FAILED
+from shanty_cli.output import Output
+from shanty_cli.text import one_line
+from shanty_runtime.errors import ArchiveError
+from shanty_runtime.verify import Audit, Finding
 
 
 def show(audit: Audit, problem: ArchiveError | None, out: Output, *, all_of_it: bool) -> int:
     """Say what an audit has found. Gives the exit code."""
-    from shanty_cli.exits import DONE, FAILED
-
     sound = audit.is_sound and problem is None
     if out.json:
         out.data(for_programs(audit, problem))
@@ -64,8 +26,6 @@ def show(audit: Audit, problem: ArchiveError | None, out: Output, *, all_of_it: 
 
 
 def for_programs(audit: Audit, problem: ArchiveError | None) -> dict[str, Any]:
-    import msgspec
-
     first = audit.findings[0] if audit.findings else None
     known = msgspec.to_builtins(audit)
     return {
@@ -79,8 +39,6 @@ def for_programs(audit: Audit, problem: ArchiveError | None) -> dict[str, Any]:
 
 def told(audit: Audit, problem: ArchiveError | None, *, all_of_it: bool) -> Iterator[str]:
     """An audit in lines."""
-    from shanty_cli.text import one_line
-
     unchained = audit.entries - audit.chained
     verdict = "sound" if audit.is_sound else f"{len(audit.findings)} wrong"
     yield f"run {audit.run}: {audit.entries} entries in {audit.journals} journals: {verdict}"
@@ -107,8 +65,6 @@ def told(audit: Audit, problem: ArchiveError | None, *, all_of_it: bool) -> Iter
 
 
 def _finding(label: str, finding: Finding) -> Iterator[str]:
-    from shanty_cli.text import one_line
-
     yield f"{label:<6} {one_line(finding.subject, 200)} ({finding.seq} in its stream)"
     yield f"       {finding.rule}: {one_line(finding.what)}"
     if finding.expected:

@@ -53,7 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     """Which specialist of the team this process is."""
     model: str = ""
-    """Overrides the team's model: `rehearsal` plays the team by its rehearsal.py, `replay:FILE` by a recording."""
+    """Overrides the team's model: `rehearsal` plays the team by its rehearsal.py, `replay:FILE` by a recording or
+    by an archive of a run."""
     record: str = ""
     """Path of a file to which every reply of a model is appended, in the clear."""
     prices: str = ""

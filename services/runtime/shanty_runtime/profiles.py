@@ -14,8 +14,9 @@ from shanty_protocol import AgentCard, Usage
 from shanty_protocol.ids import HOST
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.agent.profile import Price
+from shanty_runtime.archive import entries_to_go_by, is_archive
 from shanty_runtime.config import Settings
-from shanty_runtime.errors import ConfigError
+from shanty_runtime.errors import ArchiveError, ConfigError
 from shanty_runtime.models import Model, RehearsalModel
 from shanty_runtime.models.anthropic import ClaudeModel, require_credentials
 from shanty_runtime.models.base import ToolCard
@@ -24,6 +25,7 @@ from shanty_runtime.models.prices import prices_in_force
 from shanty_runtime.models.replay import RecordingModel, ReplayModel
 from shanty_runtime.team import AgentDefinition, Team
 from shanty_runtime.thread.hiring import hire_card
+from shanty_runtime.thread.replies import recorded_replies
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import Tool
 from shanty_runtime.tools.fetch import fetch_tool
@@ -41,14 +43,13 @@ def profile_of(
 ) -> Profile:
     """What the engine needs to play an agent of a team. Raises ConfigError where its model cannot be had."""
     limits = team.limits
-    return Profile(
+    profile = Profile(
         agent=definition.name,
         role=definition.role,
         team=team.name,
         description=definition.description,
         version=version_of(team, definition),
         prompt=definition.prompt,
-        model=None if definition.handler else open_model(team, definition, settings),
         handler=definition.handler,
         tools=_tools(team, definition, settings, roster, memory),
         skills=definition.skills,
@@ -71,7 +72,13 @@ def profile_of(
         grading=team.grading if definition.role == "lead" else None,
         judges=definition.judges,
         hire=team.hire if definition.role == "lead" or definition.name == HOST else None,
-        models=_models_of_hired(team, definition, settings),
+    )
+    if definition.handler:
+        return profile
+    return msgspec.structs.replace(
+        profile,
+        model=open_model(team, definition, settings, profile),
+        models=_models_of_hired(team, definition, settings, profile),
     )
 
 
@@ -108,18 +115,24 @@ def price_by(settings: Settings) -> Price:
     return price
 
 
-def open_model(team: Team, definition: AgentDefinition, settings: Settings) -> Model:
-    """The model an agent speaks with: the setting's, or its own, or the team's. SHANTY_RECORD has it written down."""
+def open_model(team: Team, definition: AgentDefinition, settings: Settings, plays: Profile | None = None) -> Model:
+    """The model an agent speaks with: the setting's, or its own, or the team's. SHANTY_RECORD has it written down.
+
+    `plays` is the agent, all but for its model: without it the model of an archived run has nothing to say, and it is
+    only found out whether the archive can be read.
+    """
     own = "" if definition.model == "inherit" else definition.model
-    model = _named_model(settings.model or own or team.model, team, definition, settings)
+    model = _named_model(settings.model or own or team.model, team, definition, settings, plays)
     return RecordingModel(model, Path(settings.record)) if settings.record else model
 
 
-def _named_model(name: str, team: Team, definition: AgentDefinition, settings: Settings) -> Model:
+def _named_model(
+    name: str, team: Team, definition: AgentDefinition, settings: Settings, plays: Profile | None
+) -> Model:
     if name == "rehearsal":
         return RehearsalModel(team.rehearsal_for(definition.name), pace_s=settings.rehearsal_pace_s)
     if name.startswith(REPLAY):
-        return ReplayModel(Path(name.removeprefix(REPLAY)))
+        return _replayed(Path(name.removeprefix(REPLAY)), plays)
     if (claude := claude_name(name)) is not None:
         require_credentials(os.environ)
         return ClaudeModel(claude)
@@ -130,12 +143,27 @@ def _named_model(name: str, team: Team, definition: AgentDefinition, settings: S
     )
 
 
-def _models_of_hired(team: Team, definition: AgentDefinition, settings: Settings) -> dict[str, Model]:
+def _replayed(file: Path, plays: Profile | None) -> Model:
+    """By a recording, or by an archive of a run."""
+    if not is_archive(file):
+        return ReplayModel(file)
+    try:
+        run = entries_to_go_by(file)
+    except ArchiveError as error:
+        raise ConfigError(f"nothing can be replayed from {error}") from error
+    try:
+        return ReplayModel(file, () if plays is None else recorded_replies(plays, run))
+    except ConfigError as error:
+        raise ConfigError(f"{file} cannot be replayed: {error}") from error
+
+
+def _models_of_hired(team: Team, definition: AgentDefinition, settings: Settings, plays: Profile) -> dict[str, Model]:
     """Opened when the host starts: one that cannot be had is a mistake of the team, not of whoever is hired."""
     if definition.name != HOST or team.hire is None:
         return {}
     return {
-        name: open_model(team, msgspec.structs.replace(definition, model=name), settings) for name in team.hire.models
+        name: open_model(team, msgspec.structs.replace(definition, model=name), settings, plays)
+        for name in team.hire.models
     }
 
 

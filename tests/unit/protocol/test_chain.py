@@ -51,12 +51,26 @@ def test_any_changed_byte_of_an_entry_is_a_flaw_of_it(data: st.DataObject) -> No
 
 
 @given(st.data())
-def test_a_header_that_is_renamed_is_a_flaw_or_leaves_the_entry_unchained(data: st.DataObject) -> None:
+def test_a_header_that_is_renamed_is_a_flaw(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(SEALED.headers)))
     headers = {key: value for key, value in SEALED.headers.items() if key != name}
     headers[one_other_byte(name, data)] = SEALED.headers[name]
     flaw = chain.flaw_of(SEALED.subject, headers, SEALED.body.encode())
-    assert flaw == "unchained" if name == CHAIN else flaw in ("altered", "trace_altered")
+    assert flaw == "misnamed" if name == CHAIN else flaw in ("altered", "trace_altered")
+
+
+@given(st.data())
+def test_a_chain_header_that_was_drawn_into_the_line_before_it_is_a_flaw(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(SEALED.headers.keys() - {CHAIN, "traceparent"})))
+    headers = {key: value for key, value in SEALED.headers.items() if key != CHAIN}
+    headers[name] = f"{headers[name]}\v\n{CHAIN}: {SEALED.headers[CHAIN]}"
+    assert chain.flaw_of(SEALED.subject, headers, SEALED.body.encode()) == "misnamed"
+
+
+def test_a_trace_is_not_taken_for_a_chain_header() -> None:
+    unchained = next(each for each in EXAMPLES if CHAIN not in each.headers)
+    headers = {**unchained.headers, "tracestate": f"vendor={'ab' * 16}-{'cd' * 16}"}
+    assert chain.flaw_of(unchained.subject, headers, unchained.body.encode()) == "unchained"
 
 
 def test_a_trace_that_is_taken_away_or_added_is_a_flaw() -> None:

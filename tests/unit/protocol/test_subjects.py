@@ -234,6 +234,7 @@ def test_what_is_no_id_has_no_subject(wrong: str) -> None:
         lambda: subjects.mail_filter("0", wrong),
         lambda: subjects.mail_filter(wrong, "logs"),
         lambda: subjects.mail_feed(wrong, "logs"),
+        lambda: subjects.mail_feed("0-r", wrong),
         lambda: subjects.timer_filter(wrong, "logs"),
         lambda: subjects.first_entries_filter(wrong),
         lambda: subjects.journal_filter("0-r", wrong, "logs"),
@@ -283,7 +284,7 @@ def test_an_entry_is_found_by_each_filter_it_belongs_to(address: EntryAddress) -
     ):
         assert matches(found_by, address.subject)
     assert matches(subjects.run_feed(address.run), address.feed_subject)
-    assert matches(subjects.mail_feed(lane, address.to), address.feed_subject)
+    assert matches(subjects.mail_feed(address.run, address.to), address.feed_subject)
     assert matches(subjects.first_entries_filter(lane), address.subject) is (address.thread == "0" and address.n == 0)
     assert subjects.parse_entry(address.feed_subject) == address
 

@@ -173,7 +173,7 @@ def test_tools_of_a_server_that_are_declared_harmless_may_be_hedged(write_team: 
 @pytest.mark.parametrize(
     ("written", "says"),
     [
-        ("hedge: {}", "after_s is missing"),
+        ("hedge: {}", "afterS is missing"),
         ("hedge: {afterS: 0}", "expected more than 0 and at most 86400 seconds, got 0"),
         ("hedge: {afterS: soon}", "expected a number of seconds"),
     ],

@@ -95,13 +95,13 @@ WRONG = {
     "too deep": (
         nested({"a": "[b]", "b": "[c]", "c": "[d]", "d": ""}),
         ["agents/c.md:3:15"],
-        "d is 4 levels below the lead, and max_depth is 3",
-        "take a level out of lead → a → b → c → d, or raise max_depth",
+        "d is 4 levels below the lead, and maxDepth is 3",
+        "take a level out of lead → a → b → c → d, or raise maxDepth",
     ),
     "too deep by one of two ways": (
         nested({"a": "[b]", "b": "[c]", "c": ""}, lead="c, a", limits="max_depth: 2"),
         ["agents/b.md:3:15"],
-        "c is 3 levels below the lead, and max_depth is 2",
+        "c is 3 levels below the lead, and maxDepth is 2",
         "lead → a → b → c",
     ),
     "in the lead's own file": (

@@ -260,20 +260,20 @@ WRONG = {
         "permissions: {delegate: {stowage: aks}}",
     ),
     "rule without a condition": front(
-        "auto: allow_if has to say of an argument what holds",
+        "auto: allowIf has to say of an argument what holds",
         "write auto:",
         "3:29",
         "permissions: {weigh: {auto: {else: ask}}}",
     ),
     "rule that is a word": front(
         'permissions: expected one of allow, ask, deny, got "auto"',
-        "write auto: {allow_if:",
+        "write auto: {allowIf:",
         "3:22",
         "permissions: {weigh: auto}",
     ),
     "rule with an unknown key": front(
         "auto: unknown key alowIf",
-        "did you mean allow_if?",
+        "did you mean allowIf?",
         "3:30",
         "permissions: {weigh: {auto: {alowIf: {label: {equals: a}}, allow_if: {label: {equals: a}}}}}",
     ),
@@ -285,7 +285,7 @@ WRONG = {
     ),
     "rule with an unknown comparison": front(
         "label: unknown comparison atmost",
-        "did you mean at_most?",
+        "did you mean atMost?",
         "3:49",
         "permissions: {weigh: {auto: {allow_if: {label: {atmost: 4}}}}}",
     ),

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from shanty_protocol import Brief, DelegationSent, EntryAddress, FileAddress, FileVersion, codec
+from shanty_runtime.archive import ArchiveWriter, EntryLine, FileLine, Head, Part
 from shanty_runtime.bus.jetstream import RawMessage
 from shanty_runtime.bus.journals import written
 from shanty_runtime.errors import ArchiveError
 from shanty_runtime.verify import audit_of_archive, read_archive
-from shanty_runtime.verify.archive import ArchiveWriter, EntryLine, FileLine, Head, Part
 
 RUN = "0-r"
 GOLDEN = Path(__file__).parents[3] / "protocol" / "golden" / "archive" / "v1.jsonl"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shanty_protocol import chain
 from shanty_protocol.headers import CHAIN
 from shanty_protocol.subjects import parse_entry
+from shanty_runtime.archive import SUFFIX, EntryLine, FileLine, Line, read_archive
 from shanty_runtime.bus.jetstream import RawMessage
 from shanty_runtime.verify import Audit, Auditor
-from shanty_runtime.verify.archive import SUFFIX, EntryLine, FileLine, Line, read_archive
 
 JOURNALS = Path(__file__).parents[2] / "journals" / "0.2.0"
 
@@ -51,34 +51,66 @@ def other_byte(data: bytes, draw: st.DataObject) -> bytes:
     return data[:at] + bytes([data[at] ^ (1 << draw.draw(st.integers(0, 7)))]) + data[at + 1 :]
 
 
+def flipped(message: RawMessage, data: st.DataObject) -> RawMessage:
+    """The message with one bit of its subject, its body, or the name or value of one of its headers changed."""
+    part = data.draw(st.sampled_from(["subject", "data", "name", "value"]))
+    if part == "data":
+        return changed(message, data=other_byte(message.data, data))
+    if part == "subject":
+        return changed(message, subject=other_text(message.subject, data))
+    headers = dict(message.headers)
+    name = data.draw(st.sampled_from(sorted(headers)))
+    value = headers.pop(name)
+    renamed = other_text(name, data) if part == "name" else name
+    return changed(message, headers={**headers, renamed: value if part == "name" else other_text(value, data)})
+
+
+def other_text(text: str, data: st.DataObject) -> str:
+    return other_byte(text.encode(), data).decode("utf-8", "replace")
+
+
 @given(st.data())
-def test_flipping_any_byte_of_any_stored_entry_has_it_named_first(data: st.DataObject) -> None:
+def test_flipping_any_bit_of_any_stored_entry_has_it_named_first(data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(APPROVALS) - 1))
-    message = APPROVALS[index]
-    match data.draw(st.sampled_from(["subject", "data", "value"])):
-        case "subject":
-            flipped = other_byte(message.subject.encode(), data).decode("utf-8", "replace")
-            message = changed(message, subject=flipped)
-        case "data":
-            message = changed(message, data=other_byte(message.data, data))
-        case _:
-            name = data.draw(st.sampled_from(sorted(message.headers)))
-            value = other_byte(message.headers[name].encode(), data).decode("utf-8", "replace")
-            message = changed(message, headers={**message.headers, name: value})
+    message = flipped(APPROVALS[index], data)
     found = audit([*APPROVALS[:index], message, *APPROVALS[index + 1 :]])
     assert (found.findings[0].seq, found.findings[0].subject) == (message.seq, message.subject)
 
 
 @given(st.data())
-def test_a_header_that_is_renamed_has_its_entry_named(data: st.DataObject) -> None:
-    index = data.draw(st.integers(0, len(APPROVALS) - 1))
-    message = APPROVALS[index]
-    name = data.draw(st.sampled_from(sorted(message.headers)))
-    renamed = other_byte(name.encode(), data).decode("utf-8", "replace")
-    headers = {key: value for key, value in message.headers.items() if key != name} | {renamed: message.headers[name]}
-    found = audit([*APPROVALS[:index], changed(message, headers=headers), *APPROVALS[index + 1 :]])
-    named = [*found.findings, *found.notes]
-    assert min(each.seq for each in named) == message.seq
+def test_flipping_any_bit_of_the_only_or_the_last_entry_of_a_journal_has_it_named(data: st.DataObject) -> None:
+    last = {journal_of(each): each for each in APPROVALS}
+    message = flipped(data.draw(st.sampled_from([*last.values()])), data)
+    found = audit([message if each.seq == message.seq else each for each in APPROVALS])
+    assert (found.findings[0].seq, found.findings[0].subject) == (message.seq, message.subject)
+
+
+@pytest.mark.parametrize("index", [0, 1, -1])
+def test_an_entry_without_a_chain_between_chained_ones_of_its_lease_is_named(index: int) -> None:
+    """Its content may be as it was: but whoever has taken the header away may have taken that of a changed one."""
+    written = [each for each in APPROVALS if journal_of(each) == ("0", "lead") and ".log." in each.subject]
+    stripped = {name: value for name, value in written[index].headers.items() if name != CHAIN}
+    bare = changed(written[index], headers=stripped)
+    found = audit([bare if each.seq == bare.seq else each for each in APPROVALS])
+    assert [(each.subject, each.rule) for each in found.findings] == [(bare.subject, "chain")]
+    assert "others that were written under lease" in found.findings[0].what
+
+
+def test_a_journal_that_two_releases_have_written_is_sound_under_leases_of_their_own() -> None:
+    """The older one takes over, and chains nothing."""
+    messages, older = list(APPROVALS), 10**6
+    ours = [index for index, each in enumerate(messages) if journal_of(each) == ("0", "lead")]
+    for index in ours[-2:]:
+        message = messages[index]
+        body = msgspec.json.encode({**msgspec.json.decode(message.data), "fence": older})
+        headers = {name: value for name, value in message.headers.items() if name != CHAIN}
+        messages[index] = changed(message, data=body, headers=headers)
+    assert audit(messages).findings == ()
+
+
+def journal_of(message: RawMessage) -> tuple[str, str]:
+    address = parse_entry(message.subject)
+    return address.thread, address.agent
 
 
 @given(st.integers(0, len(APPROVALS) - 1))

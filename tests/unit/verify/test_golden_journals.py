@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from shanty_runtime.archive import SUFFIX
 from shanty_runtime.verify import audit_of_archive
-from shanty_runtime.verify.archive import SUFFIX
 from support.golden_journals import JOURNALS, archives, folded, golden_of
 
 MOST_BYTES = 300_000

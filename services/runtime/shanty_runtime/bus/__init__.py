@@ -14,11 +14,11 @@ pressure     what waits because the bus is full
 """
 
 from shanty_runtime.bus.bus import Bus
+from shanty_runtime.bus.connection import Listening
 from shanty_runtime.bus.durability import Durability, durability
 from shanty_runtime.bus.effects import Effects, Serving
 from shanty_runtime.bus.feed import Feed
 from shanty_runtime.bus.files import Files
-from shanty_runtime.bus.hearing import Hearing
 from shanty_runtime.bus.journals import JournalPart, Journals, Placed, Stored, Written, written
 from shanty_runtime.bus.layout import Change, check_layout, create_layout
 from shanty_runtime.bus.leases import Busy, Lease, Leases
@@ -43,11 +43,11 @@ __all__ = [
     "EmbeddedServer",
     "Feed",
     "Files",
-    "Hearing",
     "JournalPart",
     "Journals",
     "Lease",
     "Leases",
+    "Listening",
     "Live",
     "Placed",
     "Pull",

@@ -7,8 +7,8 @@ nats-py reads and writes the protocol; what a service has to rely on is put righ
 * an error the server sends never closes the client for good: it connects again, for ever, with jitter
 * a login that is refused is told at once at the start; later it is tried again, with what is on the disk by then
 * TLS that was asked for is never left out because the server does not offer it
-* a flush that times out does not end the read loop (nats-py 2.16 sets a result on a cancelled future), and a flush
-  covers what was sent before it
+* a flush that times out does not end the read loop (nats-py 2.16 sets a result on a cancelled future), one that is
+  cancelled ends, and a flush covers what was sent before it
 * nothing of nats-py is raised to the outside
 
 Messages are handed to plain functions straight from the parser, without a queue or a task of their own: whoever
@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import random
 import re
 import ssl
@@ -310,8 +309,14 @@ class Connection:
         """Return once the server has seen everything sent so far."""
         if not self.connected:
             raise BusUnavailable("not connected")
+        # nats-py's own waits in a way that, in Python 3.11, loses a cancellation that comes together with the pong.
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         try:
-            await self._client.flush(timeout=math.ceil(self.settings.request_timeout_s))
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                await self._client._send_ping(answered)
+                await answered
+        except TimeoutError as error:
+            raise BusUnavailable("flush: the server did not answer") from error
         except (nats.errors.Error, OSError) as error:
             raise translated("flush", error) from error
 

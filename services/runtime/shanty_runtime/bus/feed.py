@@ -17,8 +17,7 @@ from shanty_protocol.ids import lane_of
 from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.backoff import Backoff
-from shanty_runtime.bus.connection import Connection
-from shanty_runtime.bus.hearing import Hearing
+from shanty_runtime.bus.connection import Connection, Listening
 from shanty_runtime.bus.jetstream import authored
 from shanty_runtime.bus.journals import Stored, as_stored
 from shanty_runtime.bus.wire import Incoming
@@ -26,6 +25,7 @@ from shanty_runtime.bus.wire import Incoming
 logger = logging.getLogger("shanty.bus")
 
 SEQUENCE = "Nats-Sequence"
+STREAM = "Nats-Stream"
 CHECK_S = 5.0
 """How often the stream is looked at although nothing was heard: a sign may get lost between two servers."""
 LAG_TRIES = 20
@@ -56,36 +56,25 @@ class Feed:
             self._connection.on_reconnect.remove(signs.news.set)
             await listening.stop()
 
-    async def hear(
-        self, lane: str, agent: str, wanted: Callable[[str, str], bool] = lambda run, subject: True
-    ) -> Hearing[Stored]:
-        """An agent's mail in the moment it is stored. Some of it may be missed; its delivery is not.
+    async def hear(self, run: str, agent: str, heard: Callable[[Stored], None]) -> Listening:
+        """Call `heard` with an agent's mail in a run the moment it is stored. Some may be missed; its delivery is not.
 
-        `wanted` says of a run and a subject whether that is of interest at that moment: what is not costs little.
+        Until the listening is stopped. Mail that cannot be read is left to whoever it is delivered to.
         """
 
-        def of_interest(message: Incoming) -> bool:
-            subject = message.subject.replace("shanty.feed.", "shanty.", 1)
-            return wanted(subject.split(".", 4)[3], subject)
-
-        def read(message: Incoming) -> Stored | None:
-            if not of_interest(message):  # what has come meanwhile may have changed that
-                return None
+        def hear(message: Incoming) -> None:
+            if message.times(STREAM) > 1:
+                return  # a copy that the server wrote as the answer to somebody's request, and then sent again
             try:
                 address = subjects.parse_entry(message.subject)
-                seq = int(message.headers[SEQUENCE])
+                stored = Stored(address, int(message.headers[SEQUENCE]), message.data, authored(message.headers))
+                stored.entry  # noqa: B018  # read here, so that `heard` need not expect that it cannot be
             except (ProtocolError, KeyError, ValueError) as error:
                 logger.debug("heard something else on %s: %s", message.subject, error)
-                return None
-            return Stored(address, seq, message.data, authored(message.headers))
+                return
+            heard(stored)
 
-        def hear(message: Incoming) -> None:
-            if of_interest(message):
-                hearing.put(message)
-
-        hearing = Hearing(read)
-        hearing.attach(await self._connection.listen(subjects.mail_feed(lane, agent), hear))
-        return hearing
+        return await self._connection.listen(subjects.mail_feed(run, agent), hear)
 
     async def _read_on(self, run: str, from_seq: int) -> AsyncGenerator[Stored, None]:
         stream, filter_subject = entry_stream(lane_of(run)), subjects.run_filter(run)

@@ -45,6 +45,10 @@ class Incoming:
     def headers(self) -> dict[str, str]:
         return self._parse()[2]
 
+    def times(self, name: str) -> int:
+        """How often a header is there: of several with one name `headers` has the last."""
+        return self._block.count(f"\r\n{name}:".encode())
+
     def _parse(self) -> tuple[int, str, dict[str, str]]:
         # Once, and only for whoever asks: much of what is heard is not for anybody here.
         if self._parsed is None:

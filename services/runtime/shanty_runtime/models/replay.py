@@ -1,5 +1,7 @@
 """Replies written down as they come, and a model that gives them again: a paid run, played once more for nothing.
 
+The replies of a run that was not recorded are those of its journals, see `shanty_runtime.thread.replies`.
+
 `RecordingModel` stands before any model and appends a line of JSON for each reply. Several processes may write one
 file, since a line is one write at its end. The file holds what agents and models said to each other, in the clear:
 it is created for its owner alone.
@@ -83,10 +85,14 @@ class RecordingModel:
 class ReplayModel:
     """Answers by a recording, and nothing that is not in it."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, replies: Sequence[Recorded] | None = None) -> None:
+        """`replies` are given where the file is no recording but has the run itself, from which they follow."""
         self.name = self.provider = "replay"
         self.file = file
-        lines = list(read_recording(file))
+        self._mend = (
+            "record the run anew" if replies is None else "play it with the goal, the files and the team of that run"
+        )
+        lines = list(read_recording(file)) if replies is None else replies
         self._replies = _journaled(lines)
         self._known = {(line.agent, line.thread, digest) for line in lines for digest in line.said}
 
@@ -113,7 +119,7 @@ class ReplayModel:
             n for n, digest in enumerate(said, 1) if (request.agent, request.thread, digest) not in self._known
         ]
         differs = f"message {unknown[0]} of {len(said)} was never said there" if unknown else "it ends before"
-        return f"{self.file} has no reply for turn {turn} of {who}: {differs}; record the run anew"
+        return f"{self.file} has no reply for turn {turn} of {who}: {differs}; {self._mend}"
 
 
 def read_recording(file: Path) -> Iterator[Recorded]:

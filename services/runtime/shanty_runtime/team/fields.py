@@ -20,14 +20,15 @@ RESERVED_NAMES = NOT_AGENTS | {HOST}
 class Fields:
     """The keys of one mapping in one file.
 
-    `spellings` maps every accepted spelling to our name for it. Getters give their default where a key is missing or
-    wrong; a wrong one is also a problem.
+    `spellings` maps every accepted spelling to our name for it; of several, people are shown the last. Getters give
+    their default where a key is missing or wrong; a wrong one is also a problem.
     """
 
     def __init__(self, problems: Problems, path: str, where: Located, spellings: Mapping[str, str]) -> None:
         self._problems = problems
         self._path = path
         self._where = where
+        self._shown = as_shown(spellings)
         self._values: dict[str, tuple[str, Located]] = {}
         if not isinstance(where.value, dict):
             self.report(where, f"expected keys and values, got {described(where.value)}", "write `key: value` lines")
@@ -36,14 +37,16 @@ class Fields:
 
     def _take(self, key: Located, value: Located, spellings: Mapping[str, str]) -> None:
         if key.value not in spellings:
-            listed = f"the keys are {', '.join(dict.fromkeys(spellings.values()))}"
+            listed = f"the keys are {', '.join(self._shown.values())}"
             near = nearest(key.value, spellings)
             self.report(key, f"unknown key {key.value}", ", ".join(part for part in (near, listed) if part))
             return
         name = spellings[key.value]
         if name in self._values:
             other = self._values[name][0]
-            self.report(key, f"{key.value} and {other} are the same setting", f"keep one of them, such as {name}")
+            self.report(
+                key, f"{key.value} and {other} are the same setting", f"keep one of them, such as {self._shown[name]}"
+            )
             return
         self._values[name] = (key.value, value)
 
@@ -52,7 +55,7 @@ class Fields:
 
     def require(self, name: str, hint: str) -> None:
         if name not in self._values and isinstance(self._where.value, dict):
-            self.report(self._where, f"{name} is missing", hint)
+            self.report(self._where, f"{self._shown[name]} is missing", hint)
 
     def located(self, name: str) -> Located | None:
         return self._values[name][1] if name in self._values else None
@@ -60,6 +63,10 @@ class Fields:
     def given(self) -> Iterable[tuple[str, str]]:
         """Our name and the written one of every known key that is there."""
         return [(name, written) for name, (written, _) in self._values.items()]
+
+    def written(self, name: str) -> str:
+        """A key as the file spells it; where it is not there, as people are shown it."""
+        return self._values[name][0] if name in self._values else self._shown[name]
 
     def _wrong(self, name: str, expected: str, hint: str = "") -> None:
         written, value = self._values[name]
@@ -172,10 +179,15 @@ def _as_id(text: str) -> str:
 
 
 def both_spellings(names: Iterable[str]) -> dict[str, str]:
-    """Each of our names, and the same in camel case."""
+    """Each of our names, and the same in camel case: that is how the README and Claude Code's files write them."""
     spellings: dict[str, str] = {}
     for name in names:
         first, *others = name.split("_")
         spellings[name] = name
         spellings["".join([first, *(word.capitalize() for word in others)])] = name
     return spellings
+
+
+def as_shown(spellings: Mapping[str, str]) -> dict[str, str]:
+    """Each of our names, and the spelling of it that people are shown."""
+    return {name: written for written, name in spellings.items()}

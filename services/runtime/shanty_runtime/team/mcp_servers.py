@@ -7,7 +7,7 @@
         env: {GITHUB_TOKEN: "${GITHUB_TOKEN}"}
         allow: [search_code, create_issue]
         effect: {search_code: read}
-        timeout_s: 20
+        timeoutS: 20
         fenced: true
 
 A server that is `fenced` is the tool gateway's: the agent knows its tools from team.lock.json and calls them there.

@@ -3,11 +3,11 @@
     permissions:
       restart_host: ask
       read_mail: deny
-      pay: {auto: {allow_if: {cents: {at_most: 10000}, currency: {one_of: [EUR, CHF]}}, else: ask}}
+      pay: {auto: {allowIf: {cents: {atMost: 10000}, currency: {oneOf: [EUR, CHF]}}, else: ask}}
       delegate: {payer: ask}
 
 What an agent says of a tool goes before what its team says of it. A tool nobody says anything about is allowed.
-`auto` decides by the arguments of the call: where all of `allow_if` holds it is made, and else it is asked about or
+`auto` decides by the arguments of the call: where all of `allowIf` holds it is made, and else it is asked about or
 denied. `delegate` is about delegations to the specialists it names.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from shanty_runtime.agent.permissions import DELEGATION, Comparison, Condition, Permission, Rule, Word
-from shanty_runtime.team.fields import Fields, both_spellings
+from shanty_runtime.team.fields import Fields, as_shown, both_spellings
 from shanty_runtime.team.positions import Located
 from shanty_runtime.team.problems import advice, described, nearest
 from shanty_runtime.team.toolbox import BUILT_IN, CLAUDE_CODE, CONTROL_TOOLS, FIELD_TOOLS, MEMORY_TOOLS
@@ -32,7 +32,7 @@ RULE_KEYS = {**both_spellings(("allow_if",)), "else": "else"}
 COMPARISONS = both_spellings(("equals", "one_of", "at_most", "at_least", "less_than", "more_than"))
 OF_A_SERVER = "__"
 """Stands between the name of an MCP server and that of its tool."""
-AS_A_RULE = "write auto: {allow_if: {amount: {at_most: 100}}, else: ask}"
+AS_A_RULE = "write auto: {allowIf: {amount: {atMost: 100}}, else: ask}"
 
 
 class NamedSpecialist(msgspec.Struct, frozen=True):
@@ -120,7 +120,7 @@ def _rule(fields: Fields, given: Located, tool: Tool | None) -> Rule | None:
         if key.value in RULE_KEYS:
             parts[RULE_KEYS[key.value]] = value
         else:
-            fields.report(key, f"auto: unknown key {key.value}", advice(key.value, ("allow_if", "else")))
+            fields.report(key, f"auto: unknown key {key.value}", _advice(key, RULE_KEYS))
     conditions = _conditions(fields, auto, parts.get("allow_if"), tool)
     otherwise = parts.get("else")
     if otherwise is not None and otherwise.value not in OTHERWISE:
@@ -137,7 +137,7 @@ def _conditions(
 ) -> tuple[Condition, ...] | None:
     """None where something is wrong: a rule of which a part is left out would allow what nobody meant."""
     if given is None or not isinstance(given.value, dict) or not given.entries:
-        fields.report(given or auto, "auto: allow_if has to say of an argument what holds", AS_A_RULE)
+        fields.report(given or auto, "auto: allowIf has to say of an argument what holds", AS_A_RULE)
         return None
     found: list[Condition] = []
     wrong = False
@@ -159,8 +159,7 @@ def _conditions(
 def _condition(fields: Fields, argument: str, how: Located, wanted: Located) -> Condition | None:
     comparison = COMPARISONS.get(how.value)
     if comparison is None:
-        names = tuple(dict.fromkeys(COMPARISONS.values()))
-        fields.report(how, f"{argument}: unknown comparison {how.value}", advice(how.value, names))
+        fields.report(how, f"{argument}: unknown comparison {how.value}", _advice(how, COMPARISONS))
         return None
     value = wanted.value
     if comparison == "one_of":
@@ -173,6 +172,12 @@ def _condition(fields: Fields, argument: str, how: Located, wanted: Located) -> 
         fields.report(wanted, f"{how.value}: expected {expected}, got {described(value)}")
         return None
     return Condition(argument, cast(Comparison, comparison), tuple(value) if isinstance(value, list) else value)
+
+
+def _advice(key: Located, spellings: Mapping[str, str]) -> str:
+    """The nearest right word in either spelling, and all of them in the one that people are shown."""
+    there_are = f"there are {', '.join(as_shown(spellings).values())}"
+    return advice(key.value, spellings, there_are)
 
 
 def _is_argument(fields: Fields, key: Located, tool: Tool | None) -> bool:

@@ -53,8 +53,8 @@ def check_tree(problems: Problems, lead: str, rosters: Mapping[str, tuple[Named,
                 message = f"{named.name} would lead itself: {circle}"
                 _report(problems, named, message, f"take {named.name} off this roster")
             elif depth > max_depth:
-                message = f"{named.name} is {depth} levels below the lead, and max_depth is {max_depth}"
-                hint = f"take a level out of {' → '.join(longer)}, or raise max_depth in the limits of team.yaml"
+                message = f"{named.name} is {depth} levels below the lead, and maxDepth is {max_depth}"
+                hint = f"take a level out of {' → '.join(longer)}, or raise maxDepth in the limits of team.yaml"
                 _report(problems, named, message, hint)
             else:
                 walk(longer)

@@ -129,7 +129,9 @@ class _Reading:
             given = self.fields.located(key)
             if given is not None:
                 other = "a schedule" if kind == "subject" else "a subject"
-                self.fields.report(given, f"{key} is for triggers that have {other}", "leave it out")
+                self.fields.report(
+                    given, f"{self.fields.written(key)} is for triggers that have {other}", "leave it out"
+                )
         return kind
 
     def _schedule(self) -> Schedule | None:

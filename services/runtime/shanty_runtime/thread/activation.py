@@ -119,15 +119,19 @@ class Activation:
         if self._held.lease is not None or self._held.state.next_n:
             self._held = self._taken_up()
         alone = self._may_be_all()
-        if not alone:
-            lease = await self.workplace.bus.leases.take(self.lease_key, self.workplace.replica)
-            if isinstance(lease, Busy):
-                telemetry.metrics.activation_ended(self.workplace.profile.agent, "busy")
-                await self.put_back(random.uniform(*BUSY_DELAY_S))
-                return
-            self._held.lease = lease
-        with telemetry.log_context(run=self.run_id, thread=self.thread):
-            await self._take_up(self.deliveries[0], alone=alone)
+        try:
+            if not alone:
+                self._held.listen()
+                lease = await self.workplace.bus.leases.take(self.lease_key, self.workplace.replica)
+                if isinstance(lease, Busy):
+                    telemetry.metrics.activation_ended(self.workplace.profile.agent, "busy")
+                    await self.put_back(random.uniform(*BUSY_DELAY_S))
+                    return
+                self._held.lease = lease
+            with telemetry.log_context(run=self.run_id, thread=self.thread):
+                await self._take_up(self.deliveries[0], alone=alone)
+        finally:
+            self._held.stop_listening()
 
     async def hand_back(self) -> None:
         """Let another worker go on. The lease goes first: whoever gets the mail must not find the thread taken."""

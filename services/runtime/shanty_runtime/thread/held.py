@@ -47,6 +47,7 @@ class HeldThread:
         """A deadline that a timer says has come, should what we take for the time be behind."""
         self.stop_requested = False
         """A Python handler ends before its next step."""
+        self._listens = False
         self._writing = asyncio.Lock()
         if lease is not None:
             self.go_on(state)
@@ -81,6 +82,7 @@ class HeldThread:
         """Take the lease, where that was not needed so far. Raises Fenced where somebody has or had it."""
         if self.lease is not None:
             return
+        self.listen()
         lease = await self.bus.leases.take(self.name, self.workplace.replica)
         if isinstance(lease, Busy):
             raise Fenced(f"{self.name} is with {lease.holder}")
@@ -89,6 +91,17 @@ class HeldThread:
             lease.abandon()
             raise Fenced(f"somebody vanished who had {self.name}")
         self.lease, self.fence = lease, lease.fence
+
+    def listen(self) -> None:
+        """From now on hear the run's mail as it is stored."""
+        if not self._listens:
+            self._listens = True
+            self.workplace.ears.listen(self.state.run)
+
+    def stop_listening(self) -> None:
+        if self._listens:
+            self._listens = False
+            self.workplace.ears.stop(self.state.run)
 
     def check_lease(self, before: str) -> None:
         """Raises Fenced where somebody else may have the thread by now. For just before what cannot be undone."""

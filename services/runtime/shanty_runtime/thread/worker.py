@@ -35,7 +35,6 @@ logger = logging.getLogger("shanty.thread")
 PUT_BACK_DELAY_S = 1.0
 ANOTHER_TEAMS_DELAY_S = 30.0
 """How long mail is put back that is meant for an agent of the same name in another team."""
-DELIVERED_REMEMBERED = 1_024
 LEAVING_S = 2.0
 """How long steps that were broken off may take to end, and their threads to be given back."""
 
@@ -55,13 +54,10 @@ class Worker:
     def __init__(
         self, bus: Bus, profile: Profile, *, replica: str, lanes: tuple[str, ...] = ("0",), max_active: int = 32
     ) -> None:
-        self.workplace = Workplace(bus, profile, replica)
+        self.workplace = Workplace(bus, profile, replica, self._hear)
         self.lanes = lanes
         self.max_active = max_active
         self._active: dict[Key, Activation] = {}
-        self._active_runs: dict[str, int] = {}
-        self._delivered: dict[str, None] = {}
-        """Subjects of the newest deliveries: what is heard of these is known already."""
         self._pulls: list[Pull] = []
         self._receiving: list[asyncio.Task[None]] = []
         self._working: set[asyncio.Task[None]] = set()
@@ -83,7 +79,7 @@ class Worker:
         for lane in self.lanes:
             mail = await bus.pull(lane, agent, "mail", self.max_active)
             self._pulls.append(mail)
-            self._receiving += [asyncio.create_task(self._take_mail(mail)), asyncio.create_task(self._hear(lane))]
+            self._receiving.append(asyncio.create_task(self._take_mail(mail)))
             if self.workplace.has_timers:
                 timers = await bus.pull(lane, agent, "timers", self.max_active)
                 self._pulls.append(timers)
@@ -137,9 +133,6 @@ class Worker:
         if self.draining:
             await delivery.nak()
             return
-        self._delivered[delivery.subject] = None
-        if len(self._delivered) > DELIVERED_REMEMBERED:
-            del self._delivered[next(iter(self._delivered))]
         metrics.mail_delivered(self.workplace.profile.agent, delivery.delivered, delivery.stored_at_s)
         if delivery.copied:
             await self._put_away(
@@ -192,28 +185,17 @@ class Worker:
             assert isinstance(address, TimerAddress), "the consumer's filter lets nothing else through"
             self._activation(address.run, address.thread).post_timer(due, delivery)
 
-    async def _hear(self, lane: str) -> None:
+    def _hear(self, stored: Stored) -> None:
         """Mail for threads that are worked on here reaches them at once, whoever it is delivered to."""
-        agent = self.workplace.profile.agent
-        hearing = await self.workplace.bus.feed.hear(
-            lane, agent, lambda run, subject: run in self._active_runs and subject not in self._delivered
-        )
-        async for stored in hearing:
-            try:
-                entry = stored.entry
-            except ProtocolError:
-                continue  # its delivery is put away by whoever gets it
-            if isinstance(entry, AddressedEntry) and (
-                active := self._active.get((stored.address.run, entry.to_thread))
-            ):
-                active.post(Received(stored.address, entry))
+        entry = stored.entry
+        if isinstance(entry, AddressedEntry) and (active := self._active.get((stored.address.run, entry.to_thread))):
+            active.post(Received(stored.address, entry))
 
     def _activation(self, run: str, thread: str) -> Activation:
         """The activation that has this thread here, or a new one, which begins as soon as mail is posted to it."""
         active = self._active.get((run, thread))
         if active is None:
             active = self._active[run, thread] = Activation(self.workplace, run, thread)
-            self._active_runs[run] = self._active_runs.get(run, 0) + 1
             task = asyncio.create_task(self._run(active))
             self._working.add(task)
             metrics.threads_active(self.workplace.profile.agent, self.active)
@@ -235,9 +217,6 @@ class Worker:
             )
         finally:
             del self._active[key]
-            left = self._active_runs.pop(activation.run_id) - 1
-            if left:
-                self._active_runs[activation.run_id] = left
             metrics.threads_active(self.workplace.profile.agent, self.active)
             self._handed_back += activation.handed_back
             if activation.deliveries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from shanty_runtime.bus import Bus, Stored
 from shanty_runtime.errors import JournalExpired
 from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics
+from shanty_runtime.thread.ears import Ears
 from shanty_runtime.thread.fold import apply
 from shanty_runtime.thread.state import State
 
@@ -39,10 +40,11 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Workplace:
-    def __init__(self, bus: Bus, profile: Profile, replica: str) -> None:
+    def __init__(self, bus: Bus, profile: Profile, replica: str, heard: Callable[[Stored], None]) -> None:
         self.bus = bus
         self.profile = profile
         self.replica = replica
+        self.ears = Ears(bus, profile.agent, heard)
         self.draining = False
         """No new step is begun any more."""
         self.has_timers = bus.settings.zone == "control"

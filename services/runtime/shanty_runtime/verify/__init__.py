@@ -9,11 +9,10 @@ journals   one journal: its places without a gap, and its chain
 books      one thread: what its entries say, against what those before them said
 calls      the calls of a thread: who has asked for them, who agreed, what came back
 auditor    all of a run: who wrote to whom, and what became of it
-archive    a run as a file
-sources    where a run is audited from
+sources    where a run is audited from: the bus, or a file (`shanty_runtime.archive`)
 """
 
-from shanty_runtime.verify.archive import read_archive, write_archive
+from shanty_runtime.archive import read_archive, write_archive
 from shanty_runtime.verify.auditor import Auditor
 from shanty_runtime.verify.findings import Audit, Finding, OpenDelegation
 from shanty_runtime.verify.sources import audit_of_archive, audit_of_run

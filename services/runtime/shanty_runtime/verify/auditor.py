@@ -28,6 +28,7 @@ from shanty_runtime.verify.findings import Audit, OpenDelegation, Place, Report
 from shanty_runtime.verify.journals import Journal, Placed
 
 FLAWS = {
+    "misnamed": ("its chain header has another name", "Shanty-Chain"),
     "malformed": ("its chain header is none", "<before>-<own>"),
     "altered": ("it is not what was written: its subject, a header or its body has changed", "the digest it carries"),
     "trace_altered": ("its trace is not the one it was written with", "the seal it carries"),
@@ -61,13 +62,13 @@ class Auditor:
         if address.run != self.run:
             self._report.wrong(at, "address", f"it is of run {address.run}", self.run)
             return
-        self._check_by_itself(at, message)
+        flaw = self._check_by_itself(at, message)
         entry = self._decoded(at, message)
         if entry is not None:
             self._note_mail(at, address, entry)
         journal, book = self._journal(address)
         link = chain.link_of(message.headers)
-        placed = Placed(address, at, entry, link, None if link else message)
+        placed = Placed(address, at, entry, link, flaw == "unchained", None if link else message)
         for each in journal.take(placed):
             if each.entry is not None:
                 book.take(each.address, each.at, each.entry)
@@ -118,15 +119,16 @@ class Auditor:
 
     # Each entry by itself
 
-    def _check_by_itself(self, at: Place, message: RawMessage) -> None:
+    def _check_by_itself(self, at: Place, message: RawMessage) -> chain.Flaw | None:
         flaw = chain.flaw_of(message.subject, message.headers, message.data)
         if flaw == "unchained":
             self._report.note(at, "chain", "it is not chained")
-            return
+            return flaw
         self._chained += 1
         if flaw is not None:
             what, expected = FLAWS[flaw]
             self._report.wrong(at, "chain", what, expected)
+        return flaw
 
     def _decoded(self, at: Place, message: RawMessage) -> Entry | None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from shanty_protocol import Entry, EntryAddress, chain
+from shanty_protocol.ids import LOG, OPERATORS
 from shanty_runtime.bus.jetstream import RawMessage
 from shanty_runtime.verify.findings import Report
 
@@ -20,6 +21,8 @@ class Placed(msgspec.Struct, frozen=True):
     at: tuple[str, int]
     entry: Entry | None
     link: chain.Link | None
+    unchained: bool
+    """It carries none, nor anything that was one."""
     message: RawMessage | None
     """Kept where there is no link: what comes next names a digest of all of it."""
 
@@ -32,6 +35,9 @@ class Journal:
         """What the next entry has to name; none where that cannot be known."""
         self._unchained_from: int | None = None
         self._fence = 0
+        self._chained_under: set[int] = set()
+        self._unchained_under: dict[int, tuple[str, int]] = {}
+        """By lease, the first entry that is not chained."""
         self._ahead: dict[int, Placed] = {}
 
     def take(self, placed: Placed) -> list[Placed]:
@@ -61,6 +67,7 @@ class Journal:
         fence = 0 if placed.entry is None else placed.entry.fence
         if placed.link is not None and self._own is not None and placed.link.before != self._own:
             self._broken(placed, fence)
+        self._check_version(placed, fence)
         self._fence = max(self._fence, fence)
         if placed.link is not None:
             self._own, self._unchained_from = placed.link.own, None
@@ -70,6 +77,19 @@ class Journal:
             self._unchained_from = placed.address.n if self._unchained_from is None else self._unchained_from
         else:
             self._own = None
+
+    def _check_version(self, placed: Placed, fence: int) -> None:
+        """A lease is held by one process, which chains all it writes or, before 0.2.0, nothing. What is due carries
+        the lease of whoever made it due, and may be written by another."""
+        if not fence or placed.address.to not in (LOG, OPERATORS):
+            return
+        if placed.link is not None:
+            self._chained_under.add(fence)
+        elif placed.unchained:
+            self._unchained_under.setdefault(fence, placed.at)
+        if fence in self._chained_under and (at := self._unchained_under.pop(fence, None)) is not None:
+            told = f"it is not chained, and others that were written under lease {fence} are"
+            self._report.wrong(at, "chain", told, "a chain header")
 
     def _broken(self, placed: Placed, fence: int) -> None:
         n = placed.address.n

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from shanty_protocol import FileVersion
+from shanty_runtime.archive import EntryLine, FileLine, Head, Part, read_archive
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus.jetstream import RawMessage
 from shanty_runtime.errors import ArchiveError, WorkspaceError
-from shanty_runtime.verify.archive import EntryLine, FileLine, Head, Part, read_archive
 from shanty_runtime.verify.auditor import Auditor
 from shanty_runtime.verify.findings import Audit
 

@@ -1,4 +1,4 @@
-"""A run as a file: what the bus has stored of it, line by line, to be audited and looked at without a bus.
+"""A run as a file: what the bus has stored of it, line by line, to be audited, looked at and replayed without a bus.
 
     {"line":"head","version":1,"run":"0-7f3a","contents":true}
     {"line":"entry","subject":"shanty.0…","seq":17,"headers":{"Shanty-Kind":"…"},"data":"{…}"}
@@ -27,18 +27,20 @@ from typing import IO, Literal
 
 import msgspec
 
-from shanty_protocol import ProtocolError
+from shanty_protocol import ProtocolError, chain
 from shanty_protocol.ids import checked_run
 from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus.files import as_version
 from shanty_runtime.bus.jetstream import RawMessage
+from shanty_runtime.bus.journals import Stored, as_stored
 from shanty_runtime.errors import ArchiveError
 
 VERSION = 1
 MAX_LINE_BYTES = 8 * MAX_MESSAGE_BYTES
 """The longest message, every character of it escaped, and its headers."""
 SUFFIX = ".jsonl.gz"
+_GZIPPED = b"\x1f\x8b"
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="head"):
@@ -211,12 +213,34 @@ def read_archive(file: Path) -> Iterator[Head | EntryLine | FileLine | Part]:
     raise ArchiveError(str(file), number, "it has no end: it was cut short")
 
 
-def head_of(file: Path) -> Head:
-    """What an archive is of. Raises ArchiveError."""
-    for line in read_archive(file):
-        assert isinstance(line, Head), "the first line is looked at when it is read"
-        return line
-    raise ArchiveError(str(file), 0, "it is empty")
+def is_archive(file: Path) -> bool:
+    """Whether it is gzipped, as archives are. False as well where it cannot be read."""
+    try:
+        with file.open("rb") as content:
+            return content.read(len(_GZIPPED)) == _GZIPPED
+    except OSError:
+        return False
+
+
+def entries_to_go_by(file: Path) -> list[Stored]:
+    """All entries of an archive, for somebody who acts on what they say. Raises ArchiveError that names the first one
+    that is not as it was written, or that this version cannot read."""
+    found: list[Stored] = []
+    for number, line in enumerate(read_archive(file), 1):
+        if not isinstance(line, EntryLine):
+            continue
+        message = line.message
+        flaw = chain.flaw_of(message.subject, message.headers, message.data)
+        if flaw not in (None, "unchained"):
+            told = f"{message.subject} is not what was written; `shanty verify {file}` says more"
+            raise ArchiveError(str(file), number, told)
+        try:
+            stored = as_stored(message)
+            _ = stored.entry
+        except ProtocolError as error:
+            raise ArchiveError(str(file), number, f"{message.subject} cannot be read: {error}") from error
+        found.append(stored)
+    return found
 
 
 async def write_archive(bus: Bus, run: str, file: Path, *, contents: bool = False) -> End:
