@@ -31,6 +31,7 @@ NOTHING_BEFORE = "0" * 32
 
 _DIGITS, _SEAL_DIGITS = 32, 16
 _LINK = re.compile(rf"([0-9a-f]{{{_DIGITS}}})-([0-9a-f]{{{_DIGITS}}})(?:-([0-9a-f]{{{_SEAL_DIGITS}}}))?")
+_NOT_COVERED = frozenset((CHAIN, TRACEPARENT, TRACESTATE))
 _BETWEEN_CLIENT_AND_SERVER = "Nats-"
 
 Flaw = Literal["unchained", "misnamed", "malformed", "altered", "trace_altered"]
@@ -53,9 +54,12 @@ class Link(msgspec.Struct, frozen=True):
 def digest_of_entry(before: str, subject: str, headers: Mapping[str, str], body: bytes) -> str:
     """`own` of an entry: the first 32 digits of SHA-256 over a line each for `before`, the subject and every header
     by name, then an empty line and the body. Left out are the chain itself, the trace, and what is named `Nats-`."""
-    lines = [before, subject, *(f"{name}: {headers[name]}" for name in sorted(headers) if _is_covered(name))]
-    text = "\n".join(lines) + "\n\n"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass") + body).hexdigest()[:_DIGITS]
+    lines = [before, subject]
+    for name in sorted(headers):
+        if _is_covered(name):
+            lines.append(f"{name}: {headers[name]}")
+    lines += ("", "")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass") + body).hexdigest()[:_DIGITS]
 
 
 def seal_of(own: str, headers: Mapping[str, str]) -> str:
@@ -97,4 +101,4 @@ def _has_link_elsewhere(headers: Mapping[str, str]) -> bool:
 
 
 def _is_covered(name: str) -> bool:
-    return name not in (CHAIN, TRACEPARENT, TRACESTATE) and not name.startswith(_BETWEEN_CLIENT_AND_SERVER)
+    return name not in _NOT_COVERED and not name.startswith(_BETWEEN_CLIENT_AND_SERVER)

@@ -13,6 +13,7 @@ CODES: dict[str, str] = {
     "unsupported_version": "the message was written by a newer major version of the protocol",
     "wrong_recipient": "the sender may not send this to that thread",
     "stale": "it answers something that is not open, or not any more",
+    "out_of_order": "what it comes after did not come, and too much else of its sender waits for longer",
     "expired": "what its thread has done before is no longer stored",
     "invalid_input": "the delegation's input does not match the specialist's input schema",
     "invalid_output": "the result does not match the output schema",

@@ -58,10 +58,13 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     agent: str
     n: int
 
+    @property
+    def lane(self) -> str:
+        return self.run.partition("-")[0]
+
     @cached_property
     def subject(self) -> str:
-        lane = self.run.partition("-")[0]
-        subject = f"shanty.{lane}.{self.to}.{self.run}.{self.thread}.{self.agent}.{self.n}"
+        subject = f"shanty.{self.lane}.{self.to}.{self.run}.{self.thread}.{self.agent}.{self.n}"
         if _ENTRY.fullmatch(subject) and len(self.run) <= MAX_ID_LENGTH:
             return subject
         # Part by part: whatever is wrong with it is said.
@@ -75,8 +78,7 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     @property
     def guard(self) -> str:
         """All subjects this place could be taken under: an entry is stored only while none of them is."""
-        lane = self.run.partition("-")[0]
-        return f"shanty.{lane}.*.{self.subject[len(f'shanty.{lane}.{self.to}.') :]}"
+        return f"shanty.{self.lane}.*.{self.run}.{self.subject.split('.', 4)[4]}"
 
 
 class TimerAddress(msgspec.Struct, frozen=True):

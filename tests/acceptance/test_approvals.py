@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -25,29 +23,11 @@ LANES = ("0",)
 AGENTS = ("lead", "clerk", "teller", "office")
 
 
-class Printed(NamedTuple):
-    code: int | None
-    out: Any
-    err: str
-
-
 @pytest.fixture
 async def payers(tmp_path: Path) -> AsyncIterator[Crew]:
     environment = {"LEDGER_FILE": str(tmp_path / "ledger.txt")}
     async with crew("payers", tmp_path, {"lead": 1, "clerk": 1, "teller": 1}, environment) as running:
         yield running
-
-
-async def shanty(running: Crew, *arguments: str) -> Printed:
-    """What a command prints as JSON, and how it ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shanty_cli", *arguments, "--nats-url", running.server.url, "-o", "json"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return Printed(process.returncode, json.loads(out) if out else None, " ".join(err.decode().split()))
 
 
 async def inbox(running: Crew, count: int) -> list[Waiting]:
@@ -97,9 +77,9 @@ async def test_everything_is_stopped_and_started_again_and_what_was_approved_is_
         for replica in running.replicas:
             replica.kill()
         await running.server.restart()
-        assert msgspec.convert((await shanty(running, "inbox", "ls")).out, list[Waiting]) == [request]
-        given = await shanty(running, "inbox", "allow", request.id, "--wait", "0.1")
-        assert given.code == 0 and given.out["ours"] and given.out["read_at_entry"] is None
+        assert msgspec.convert((await running.shanty("inbox", "ls")).json, list[Waiting]) == [request]
+        given = await running.shanty("inbox", "allow", request.id, "--wait", "0.1")
+        assert given.code == 0 and given.json["ours"] and given.json["read_at_entry"] is None
         assert ledger(running) == []
         for replica in running.replicas:
             replica.respawn()
@@ -139,19 +119,19 @@ async def test_people_decide_and_answer_and_each_of_it_counts_once_and_where_it_
 
 @pytest.mark.slow
 async def test_a_run_that_waits_for_a_person_says_so_and_ends_with_code_four(payers: Crew) -> None:
-    started = await shanty(
-        payers, "run", str(TEAMS / "payers"), "--goal", "person which month?, clerk human whom?", "--timeout", "8"
+    started = await payers.shanty(
+        "run", str(TEAMS / "payers"), "--goal", "person which month?, clerk human whom?", "--timeout", "8"
     )
-    assert started.code == 4 and started.out["status"] == "waiting"
-    assert sorted(each["text"] for each in started.out["waiting"]) == ["which month?", "whom?"]
-    run = started.out["run"]
-    assert "shanty inbox show" in started.err
-    for each in started.out["waiting"]:
-        assert (await shanty(payers, "inbox", "answer", each["id"], f"{each['text']} May")).code == 0
+    assert started.code == 4 and started.json["status"] == "waiting"
+    assert sorted(each["text"] for each in started.json["waiting"]) == ["which month?", "whom?"]
+    run = started.json["run"]
+    assert "shanty inbox show" in started.complaint
+    for each in started.json["waiting"]:
+        assert (await payers.shanty("inbox", "answer", each["id"], f"{each['text']} May")).code == 0
     outcome = await payers.reply(run)
     assert outcome.summary == "which month? May" and outcome.result == {"0-1": "heard: whom? May"}
-    refused = await shanty(payers, "inbox", "answer", "0000", "nobody")
-    assert refused.code == 2 and "nothing waits for a person" in refused.err
+    refused = await payers.shanty("inbox", "answer", "0000", "nobody")
+    assert refused.code == 2 and "nothing waits for a person" in refused.complaint
 
 
 @pytest.mark.slow
@@ -178,11 +158,11 @@ async def test_a_specialist_in_an_account_of_its_own_waits_for_people_and_gives_
 async def test_a_run_that_is_cancelled_leaves_nothing_in_the_inbox(payers: Crew) -> None:
     await payers.start("0-r", "clerk pay 100")
     (request,) = await inbox(payers, 1)
-    assert (await shanty(payers, "runs", "cancel", "0-r", "--abort")).code == 0
+    assert (await payers.shanty("runs", "cancel", "0-r", "--abort")).code == 0
     assert (await payers.reply("0-r")).status == "cancelled"
     await inbox(payers, 0)
-    refused = await shanty(payers, "inbox", "allow", request.id)
-    assert refused.code == 2 and "is not open any more" in refused.err
+    refused = await payers.shanty("inbox", "allow", request.id)
+    assert refused.code == 2 and "is not open any more" in refused.complaint
     assert ledger(payers) == []
 
 
@@ -193,7 +173,7 @@ async def test_whoever_is_killed_what_was_approved_is_done_once_and_every_thread
     async with crew("payers", tmp_path, {"lead": 2, "clerk": 2, "teller": 2, "office": 2}, environment) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in AGENTS]
+            kills = [asyncio.create_task(running.kill_one(chance, 3, agent)) for agent in AGENTS]
             orders = "clerk pay 100, teller 5, clerk ask whom?, clerk ask tell a person: whom?, office clerk pay 7"
             await running.start(run, orders)
             answering = asyncio.create_task(answer_all(running, run))
@@ -230,10 +210,3 @@ async def answer_all(running: Crew, run: str) -> None:
             except UsageError:
                 pass  # it was void by then
         await asyncio.sleep(0.05)
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 3))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

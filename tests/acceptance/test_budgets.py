@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,29 +17,18 @@ from shanty_protocol import (
     EntryAddress,
     ModelReplied,
     ThreadReplied,
-    ThreadTakenOver,
     ToolReturned,
 )
 from shanty_protocol.ids import OPERATORS
 from shanty_runtime.bus import Stored
 from shanty_runtime.thread.escrow import tokens_of
+from support.audit import taken_over
 from support.crew import TEAMS, Crew, crew, until
 
 SPENDERS = 20
 LIMIT_TOKENS = 30_000
 """As the team says."""
 SEEDS = range(20)
-
-
-async def shanty(running: Crew, *arguments: str) -> tuple[int | None, Any]:
-    """The exit code of a command, and what it prints as JSON."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shanty_cli", *arguments, "--nats-url", running.server.url, "-o", "json"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    printed, _ = await process.communicate()
-    return process.returncode, json.loads(printed)
 
 
 async def asks_for_more(running: Crew, run: str, times: int = 1) -> BudgetRequested:
@@ -106,11 +92,11 @@ async def test_twenty_specialists_spend_all_they_are_granted_and_the_run_waits_u
         assert len(outcomes) == SPENDERS
         assert {(each.status, each.code) for each in outcomes.values()} == {("budget_exhausted", "token_limit")}
 
-        _, shown = await shanty(spenders, "runs", "show", "0-r")
+        shown = await spenders.told("runs", "show", "0-r")
         assert (shown["status"], shown["out_of"], shown["left"]["tokens"]) == ("waiting", "token_limit", 0)
         assert shown["spent"]["tokens"] == request.spent.tokens and shown["limits"]["tokens"] == LIMIT_TOKENS
-        code, said = await shanty(spenders, "runs", "budget", "0-r", "tokens=+50k", "--reason", "go on")
-        assert code == 0 and said["read_by"] == "lead-1"
+        said = await spenders.told("runs", "budget", "0-r", "tokens=+50k", "--reason", "go on")
+        assert said["read_by"] == "lead-1"
         outcome = await spenders.reply("0-r")
         assert outcome.status == "ok" and outcome.result == dict.fromkeys(outcomes, "budget_exhausted")
         entries = await spenders.entries("0-r")
@@ -124,30 +110,25 @@ async def test_a_run_that_is_started_with_a_budget_ends_its_command_with_4_and_g
     async with crew("spenders", tmp_path, {"lead": 1}) as spenders:
         team = str(TEAMS / "spenders")
         budget = ("--budget", "model_calls=2,tokens=1M", "--timeout", "8")
-        code, report = await shanty(spenders, "run", team, "--goal", "look 4", *budget)
-        assert (code, report["status"], report["out_of"]) == (4, "waiting", "model_call_limit")
+        started = await spenders.shanty("run", team, "--goal", "look 4", *budget)
+        report = started.json
+        assert (started.code, report["status"], report["out_of"]) == (4, "waiting", "model_call_limit")
         assert report["limits"]["tokens"] == 1_000_000 and report["left"]["model_calls"] == 0
         run = report["run"]
         refused, _ = await asyncio.gather(
-            asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "shanty_cli", "runs", "budget", run, "usd=5"),
-                *("--nats-url", spenders.server.url),
-                stderr=asyncio.subprocess.PIPE,
-            ),
-            asks_for_more(spenders, run),
+            spenders.shanty("runs", "budget", run, "usd=5"), asks_for_more(spenders, run)
         )
-        _, printed = await refused.communicate()
-        assert refused.returncode == 2
-        assert f"run {run} is not limited in usd, so there is nothing to raise" in " ".join(printed.decode().split())
-        await shanty(spenders, "runs", "budget", run, "model_calls=1")
+        assert refused.code == 2
+        assert f"run {run} is not limited in usd, so there is nothing to raise" in refused.complaint
+        await spenders.told("runs", "budget", run, "model_calls=1")
         await asks_for_more(spenders, run, times=2)
-        _, (waiting,) = await shanty(spenders, "inbox", "ls")
+        (waiting,) = await spenders.told("inbox", "ls")
         assert (waiting["kind"], waiting["run"], waiting["code"]) == ("budget", run, "model_call_limit")
-        await shanty(spenders, "runs", "budget", run, "model_calls=9")
+        await spenders.told("runs", "budget", run, "model_calls=9")
         assert (await spenders.reply(run)).status == "ok"
-        _, spent = await shanty(spenders, "runs", "budget", run)
+        spent = await spenders.told("runs", "budget", run)
         assert (spent["spent"]["model_calls"], spent["left"]["model_calls"], spent["out_of"]) == (5, 7, "")
-        assert await shanty(spenders, "inbox", "ls") == (0, [])
+        assert await spenders.told("inbox", "ls") == []
 
 
 async def test_a_python_handler_makes_no_more_calls_than_it_was_granted(tmp_path: Path) -> None:
@@ -167,7 +148,9 @@ async def test_whoever_is_killed_between_grant_and_reply_nobody_overspends_and_n
     async with crew("spenders", tmp_path, {"lead": 2, "spender": 3}, environment) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "spender", "spender")]
+            kills = [
+                asyncio.create_task(running.kill_one(chance, 1.5, agent)) for agent in ("lead", "spender", "spender")
+            ]
             await running.start(run, f"spender {SPENDERS}")
             request = await asks_for_more(running, run)
             entries = await running.entries(run)
@@ -183,17 +166,10 @@ async def test_whoever_is_killed_between_grant_and_reply_nobody_overspends_and_n
             (reply,) = replies_by_thread(entries)["0"]
             assert reply.spent is not None and reply.spent.tokens == sum(model_calls(entries))
             assert not [stored for stored in entries if stored.address.to == "dead"]
-            takeovers += sum(isinstance(stored.entry, ThreadTakenOver) for stored in entries)
+            takeovers += await taken_over(running, run)
     assert takeovers > len(SEEDS), "the kills hit threads at work"
 
 
 async def grant(running: Crew, run: str, tokens: int) -> None:
     entry = BudgetGranted(at_ms=int(time.time() * 1000), to_thread="0", budget=Budget(tokens=tokens))
     await running.bus.journals.append(EntryAddress("lead", run, "say-1", OPERATORS, 0), entry)
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

@@ -17,7 +17,7 @@ from shanty_runtime.team import load_team
 from shanty_runtime.testing.claude import ClaudeServer, play
 from support.audit import audit
 from support.complete import assert_complete
-from support.crew import TEAMS, Crew, crew
+from support.crew import TEAMS, crew
 from support.otlp import ROOT_ID, TRACE_ID, Receiver
 
 INCIDENT = Path(__file__).parents[2] / "deploy" / "teams" / "incident"
@@ -97,7 +97,7 @@ async def test_whoever_is_killed_and_whenever_every_request_stays_valid_and_ever
     environment = claude_environment(ledger_server, tmp_path)
     async with crew("ledger", tmp_path, {"lead": 2, "clerk": 2, "counter": 1}, environment) as running:
         for seed in SEEDS:
-            killing = asyncio.create_task(kill_one(running, random.Random(seed)))
+            killing = asyncio.create_task(running.kill_one(random.Random(seed), 1.5, "lead", "clerk"))
             run = f"0-seed-{seed}"
             await running.start(run, objective=run)
             outcome = await running.reply(run)
@@ -132,10 +132,3 @@ async def test_the_incident_team_as_claude_finds_the_cause_while_thirty_of_its_p
                     truth["service"],
                 )
     server.assert_valid()
-
-
-async def kill_one(running: Crew, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    replica = chance.choice([each for each in running.replicas if each.agent in ("lead", "clerk")])
-    replica.kill()
-    replica.respawn()

@@ -133,13 +133,6 @@ def older_version(folder: Path) -> str:
     return os.pathsep.join((str(package.parent), os.environ.get("PYTHONPATH", "")))
 
 
-async def kill_one(running: Crew, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 0.6))
-    replica = chance.choice(running.replicas)
-    replica.kill()
-    replica.respawn()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_mail_that_an_older_version_could_not_read_is_done_once_by_this_one_whoever_is_killed(
@@ -165,7 +158,7 @@ async def test_mail_that_an_older_version_could_not_read_is_done_once_by_this_on
         await running.ready()
         for seed, found in enumerate(await letters(running.bus, ["0"])):
             assert found.letter.code == "unknown_kind"
-            killing = asyncio.create_task(kill_one(running, random.Random(seed)))
+            killing = asyncio.create_task(running.kill_one(random.Random(seed), 0.6))
             done = await retry(running.bus, found, "ann", wait_s=60)
             assert (done.thread, done.read_at_entry, done.rejected) == ("0-1", 0, "")
 

@@ -14,6 +14,7 @@ import pytest
 
 from shanty_protocol import DelegationSent, ModelReplied, Outcome, ThreadReplied, ThreadTakenOver, ToolReturned
 from shanty_runtime.tools.workspace import one_part
+from support.audit import journals_have_no_gaps
 from support.crew import Crew, crew, until
 
 SEEDS = range(20)
@@ -210,7 +211,9 @@ async def test_whoever_is_killed_in_the_middle_every_item_is_one_line_and_no_eff
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
             await put_list(running, run, [f"page {n}" for n in range(ITEMS)])
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "lead", "reader")]
+            kills = [
+                asyncio.create_task(running.kill_one(chance, 1.5, agent)) for agent in ("lead", "lead", "reader")
+            ]
             outcome = await ask(
                 running, run, 120, specialist="reader", objective="{item}", file="list.jsonl", at_most=6, retries=0
             )
@@ -234,18 +237,3 @@ async def test_whoever_is_killed_in_the_middle_every_item_is_one_line_and_no_eff
         keys = [line.split()[0] for line in ledger.read_text().splitlines()]
         assert len(keys) == len(set(keys)), "an effect was repeated"
         assert taken_over == {"lead", "reader"}, "the kills came when nobody was at work"
-
-
-async def journals_have_no_gaps(running: Crew, run: str) -> None:
-    places: dict[tuple[str, str], list[int]] = {}
-    for stored in await running.entries(run):
-        assert stored.address.to != "dead", stored.entry
-        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
-    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

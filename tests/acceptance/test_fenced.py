@@ -205,16 +205,13 @@ async def test_a_call_is_made_once_in_zones_as_well(vault: Vault) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_whoever_is_killed_and_whenever_nothing_happens_twice_and_every_intent_has_an_end(vault: Vault) -> None:
-    async def kill(agent: str, chance: random.Random) -> None:
-        await asyncio.sleep(chance.uniform(0, RUN_S))
-        replica = chance.choice([each for each in running.replicas if each.agent == agent])
-        replica.kill()
-        replica.respawn()
-
     async with vault(lead=1, keeper=2, toolgateway=2) as running:
         for seed in SEEDS:
             run, chance = f"0-seed-{seed}", random.Random(seed)
-            kills = [asyncio.create_task(kill(agent, chance)) for agent in ("keeper", "toolgateway", "toolgateway")]
+            kills = [
+                asyncio.create_task(running.kill_one(chance, RUN_S, agent))
+                for agent in ("keeper", "toolgateway", "toolgateway")
+            ]
             await running.start(run, objective="post ring book post")
             outcome = await running.reply(run, DEADLINE_S)
             await asyncio.gather(*kills)

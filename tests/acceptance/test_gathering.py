@@ -20,10 +20,10 @@ from shanty_protocol import (
     ModelReplied,
     Outcome,
     ThreadReplied,
-    ThreadTakenOver,
     ToolReturned,
 )
 from shanty_protocol.ids import OPERATORS
+from support.audit import journals_have_no_gaps, taken_over
 from support.crew import Crew, crew, until
 
 SEEDS = range(20)
@@ -84,7 +84,7 @@ async def test_whoever_is_killed_while_replies_are_gathered_each_wait_is_answere
     async with crew("gatherers", tmp_path, EVERYBODY, {"SHANTY_REHEARSAL_PACE_S": "0.1"}) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in EVERYBODY]
+            kills = [asyncio.create_task(running.kill_one(chance, 2.0, agent)) for agent in EVERYBODY]
             await running.start(run, f"{RACERS}, {WAITS}, {LATE}")
             outcome = await running.reply(run, 120)
             await asyncio.gather(*kills)
@@ -103,7 +103,7 @@ async def test_whoever_is_killed_all_advice_is_read_and_what_was_asked_is_answer
     async with crew("gatherers", tmp_path, EVERYBODY, {"SHANTY_REHEARSAL_PACE_S": "0.1"}) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in EVERYBODY]
+            kills = [asyncio.create_task(running.kill_one(chance, 2.0, agent)) for agent in EVERYBODY]
             await running.start(run, "racer endless, tell 0-1 faster, all")
             await at_work(running, run, "0-1")
             await asyncio.sleep(chance.uniform(0, 0.5))
@@ -138,7 +138,7 @@ async def test_whoever_is_killed_a_stop_reaches_the_third_level_and_each_thread_
             chance, run = random.Random(seed), f"0-seed-{seed}"
             await running.start(run, "foreman [gang [digger dig 0.05, wait], wait], wait")
             await at_work(running, run, "0-1-1-1", ToolReturned)
-            kills = [asyncio.create_task(kill(running, agent, chance, 0.5)) for agent in agents]
+            kills = [asyncio.create_task(running.kill_one(chance, 0.5, agent)) for agent in agents]
             await asyncio.sleep(chance.uniform(0, 0.5))
             order = CancelSent(at_ms=int(time.time() * 1000), to_thread="0", mode=mode, reason="rain", within_s=40)
             await running.bus.journals.append(EntryAddress("lead", run, "say-1", OPERATORS, 0), order)
@@ -194,19 +194,4 @@ async def each_thread_has_answered_once(running: Crew, run: str, threads: set[st
     entries = await running.entries(run)
     replies = Counter(stored.address.thread for stored in entries if isinstance(stored.entry, ThreadReplied))
     assert replies == dict.fromkeys(threads, 1), replies
-    assert not [stored for stored in entries if stored.address.to == "dead"]
-    places: dict[tuple[str, str], list[int]] = {}
-    for stored in entries:
-        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
-    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
-
-
-async def taken_over(running: Crew, run: str) -> int:
-    return sum(isinstance(stored.entry, ThreadTakenOver) for stored in await running.entries(run))
-
-
-async def kill(running: Crew, agent: str, chance: random.Random, within_s: float = 2.0) -> None:
-    await asyncio.sleep(chance.uniform(0, within_s))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()
+    await journals_have_no_gaps(running, run)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shanty_protocol import CancelSent, DelegationSent, ThreadReplied, ThreadTakenOver
+from support.audit import journals_have_no_gaps
 from support.crew import Crew, crew, until
 
 SEEDS = range(20)
@@ -122,7 +123,9 @@ async def test_whoever_is_killed_while_two_threads_race_one_reply_is_shown_and_e
     async with crew("doubles", tmp_path, {"lead": 2, "looker": 2}) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "lead", "looker")]
+            kills = [
+                asyncio.create_task(running.kill_one(chance, 2.5, agent)) for agent in ("lead", "lead", "looker")
+            ]
             told = await play(
                 running,
                 run,
@@ -161,18 +164,3 @@ async def test_whoever_is_killed_while_two_threads_race_one_reply_is_shown_and_e
             await each_of(running, f"0-each-{seed}", items=4, stuck=2, within_s=120)
         # A lead rests most of the time: whether a kill finds it at work is chance.
         assert "looker" in taken_over, "the kills came when nobody was at work"
-
-
-async def journals_have_no_gaps(running: Crew, run: str) -> None:
-    places: dict[tuple[str, str], list[int]] = {}
-    for stored in await running.entries(run):
-        assert stored.address.to != "dead", stored.entry
-        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
-    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 2.5))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

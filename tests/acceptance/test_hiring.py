@@ -24,6 +24,7 @@ from shanty_protocol import (
     ToolReturned,
 )
 from shanty_protocol.ids import HOST
+from support.audit import journals_have_no_gaps
 from support.crew import Crew, crew
 from support.otlp import Receiver
 
@@ -186,7 +187,7 @@ async def test_whoever_is_killed_while_hired_ones_work_each_replies_once_and_no_
     async with crew("hirers", tmp_path, {"lead": 2, HOST: 2}, environment) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", HOST, HOST)]
+            kills = [asyncio.create_task(running.kill_one(chance, 1.0, agent)) for agent in ("lead", HOST, HOST)]
             result = await play(
                 running,
                 run,
@@ -220,18 +221,3 @@ async def test_whoever_is_killed_while_hired_ones_work_each_replies_once_and_no_
         # One that was announced and never begun is nobody's to make again: its outcome is unknown.
         assert booked <= set(keys), f"nobody made what was said to be made: {booked - set(keys)}"
         assert taken_over == {"lead", HOST}, "the kills came when nobody was at work"
-
-
-async def journals_have_no_gaps(running: Crew, run: str) -> None:
-    places: dict[tuple[str, str], list[int]] = {}
-    for stored in await running.entries(run):
-        assert stored.address.to != "dead", stored.entry
-        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
-    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.0))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

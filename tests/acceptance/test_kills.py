@@ -33,14 +33,6 @@ async def run_to_the_end(running: Crew, run: str) -> None:
     await audit(running, run, outcome, running.folder / "ledger.txt", running.folder / "model-calls.txt")
 
 
-async def kill_at_random(running: Crew, agent: str, chance: random.Random) -> None:
-    """Kill a replica of the agent at some instant of the run, and start it again at once, as a supervisor would."""
-    await asyncio.sleep(chance.uniform(0, RUN_S))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seeds", SEEDS)
 async def test_whoever_is_killed_and_whenever_every_effect_happens_once_and_nothing_finished_is_redone(
@@ -48,7 +40,7 @@ async def test_whoever_is_killed_and_whenever_every_effect_happens_once_and_noth
 ) -> None:
     for seed in seeds:
         chance = random.Random(seed)
-        kills = [asyncio.create_task(kill_at_random(ledger_crew, agent, chance)) for agent in AGENTS]
+        kills = [asyncio.create_task(ledger_crew.kill_one(chance, RUN_S, agent)) for agent in AGENTS]
         await run_to_the_end(ledger_crew, f"0-seed-{seed}")
         await asyncio.gather(*kills)
 

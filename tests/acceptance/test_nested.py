@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from shanty_protocol import ModelReplied, ThreadReplied, ToolCalled, ToolReturned, Usage
 from shanty_runtime.bus import Stored
+from support.audit import journals_have_no_gaps
 from support.crew import Crew, crew, until
 
 SEEDS = range(20)
@@ -30,10 +29,8 @@ async def tiers(tmp_path: Path) -> AsyncIterator[Crew]:
 
 
 async def stop(running: Crew, run: str, *arguments: str) -> None:
-    command = ("-m", "shanty_cli", "runs", "cancel", run, *arguments, "--nats-url", running.server.url, "-o", "json")
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await process.communicate()
-    assert process.returncode == 0 and json.loads(printed)["read_at_entry"], printed
+    said = await running.told("runs", "cancel", run, *arguments)
+    assert said["read_at_entry"], said
 
 
 async def deepest_at_work(running: Crew, run: str) -> None:
@@ -127,7 +124,7 @@ async def test_whoever_is_killed_at_whichever_level_every_thread_replies_once_an
     async with crew("tiers", tmp_path, dict.fromkeys(AGENTS, 2), environment, zones=zones) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in AGENTS]
+            kills = [asyncio.create_task(running.kill_one(chance, 1.5, agent)) for agent in AGENTS]
             await running.start(run, BLASTS)
             outcome = await running.reply(run, within_s=120)
             await asyncio.gather(*kills)
@@ -137,21 +134,9 @@ async def test_whoever_is_killed_at_whichever_level_every_thread_replies_once_an
             assert {thread: len(each) for thread, each in replies.items()} == dict.fromkeys(threads, 1)
             for thread, (reply,) in replies.items():
                 assert isinstance(reply.entry, ThreadReplied) and reply.entry.outcome.status == "ok", thread
-            stored = await running.entries(run)
-            assert not [one for one in stored if one.address.to == "dead"]
-            places: dict[tuple[str, str], list[int]] = {}
-            for one in stored:
-                places.setdefault((one.address.thread, one.address.agent), []).append(one.address.n)
-            assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
+            await journals_have_no_gaps(running, run)
         keys = [line.split()[0] for line in ledger.read_text().splitlines()]
         assert len(keys) == len(set(keys)), "an effect was repeated"
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()
 
 
 @pytest.mark.slow

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import random
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,8 +25,8 @@ from shanty_protocol import (
     ModelReplied,
     Outcome,
     ThreadReplied,
-    ThreadTakenOver,
 )
+from support.audit import journals_have_no_gaps, taken_over
 from support.crew import TEAMS, Crew, crew, until
 
 SEEDS = range(20)
@@ -40,18 +38,6 @@ WORK = "clerk 3, wait, write the cause is a full disk, hand in"
 async def judged(tmp_path: Path) -> AsyncIterator[Crew]:
     async with crew("judged", tmp_path, EVERYBODY, {"LEDGER_FILE": str(tmp_path / "ledger.txt")}) as running:
         yield running
-
-
-async def shanty(running: Crew, *arguments: str, code: int = 0) -> Any:
-    """What a command prints as JSON."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shanty_cli", *arguments, "--nats-url", running.server.url, "-o", "json"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    printed, _ = await process.communicate()
-    assert process.returncode == code, (arguments, printed)
-    return json.loads(printed)
 
 
 async def shown_of(running: Crew, run: str) -> dict[str, Any]:
@@ -116,8 +102,8 @@ async def test_a_run_that_never_satisfies_ends_partial_and_one_that_nobody_can_j
     rubric.write_text("## short\nIt is short.\n")
     team, rounds = str(TEAMS / "judged"), "write cause and proof, hand in"
     shown, unreadable = await asyncio.gather(
-        shanty(judged, "run", team, "--goal", f"{rounds} one|two|three", "--rubric", str(rubric)),
-        shanty(judged, "run", team, "--goal", f"{rounds} it is unreadable"),
+        judged.told("run", team, "--goal", f"{rounds} one|two|three", "--rubric", str(rubric)),
+        judged.told("run", team, "--goal", f"{rounds} it is unreadable"),
     )
     assert (shown["status"], shown["summary"]) == ("partial", "two")
     assert [grade["verdict"] for grade in shown["grades"]] == ["needs_revision", "needs_revision"]
@@ -156,7 +142,7 @@ async def test_a_run_that_is_over_is_given_a_further_goal_and_its_threads_rememb
 async def test_what_is_left_of_a_budget_is_left_for_a_further_goal_and_people_may_add_to_it(judged: Crew) -> None:
     team = str(TEAMS / "judged")
     order = ("run", team, "--goal", "write cause and proof, hand in both", "--budget", "model_calls=6")
-    first = await shanty(judged, *order)
+    first = await judged.told(*order)
     run = first["run"]
     assert (first["status"], first["spent"]["model_calls"], first["left"]["model_calls"]) == ("completed", 4, 2)
     await say(judged.bus, run, "0", "write one, write two, write three, hand in again", 60)
@@ -167,7 +153,7 @@ async def test_what_is_left_of_a_budget_is_left_for_a_further_goal_and_people_ma
     await until(rests, 90, "the run has spent its budget and asks for more")
     shown = await shown_of(judged, run)
     assert (shown["status"], shown["out_of"]) == ("waiting", "model_call_limit")
-    await shanty(judged, "runs", "budget", run, "model_calls=+20")
+    await judged.told("runs", "budget", run, "model_calls=+20")
     second = await lead_answers(judged, run, 2)
     assert (second.status, second.summary) == ("ok", "again")
 
@@ -213,7 +199,7 @@ async def test_whoever_is_killed_while_a_deliverable_is_judged_each_round_has_on
     async with crew("judged", tmp_path, EVERYBODY, environment) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "clerk", "grader")]
+            kills = [asyncio.create_task(running.kill_one(chance, 2, agent)) for agent in ("lead", "clerk", "grader")]
             await running.start(run, f"{WORK} it broke|the proof is line 7")
             outcome = await running.reply(run, 90)
             await asyncio.gather(*kills)
@@ -235,10 +221,12 @@ async def test_whoever_is_killed_while_a_run_goes_on_with_a_further_goal_both_ar
     async with crew("judged", tmp_path, EVERYBODY, environment) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "clerk")]
+            kills = [asyncio.create_task(running.kill_one(chance, 2, agent)) for agent in ("lead", "clerk")]
             await running.start(run, f"{WORK} the proof is line 7")
             await running.reply(run, 90)
-            kills += [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "clerk", "grader")]
+            kills += [
+                asyncio.create_task(running.kill_one(chance, 2, agent)) for agent in ("lead", "clerk", "grader")
+            ]
             await say(running.bus, run, "0", "tell 0-1 book 4, wait, write cause and proof, hand in both", 0)
             second = await lead_answers(running, run, 2)
             await asyncio.gather(*kills)
@@ -268,15 +256,7 @@ async def each_delegation_is_answered_once(running: Crew, run: str) -> None:
     assert set(answers.values()) == {1}, answers
     asked = {stored.address.subject for stored in entries if isinstance(stored.entry, DelegationSent)}
     assert asked <= set(answers), asked - set(answers)
-    assert not [stored for stored in entries if stored.address.to == "dead"]
-    places: dict[tuple[str, str], list[int]] = {}
-    for stored in entries:
-        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
-    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
-
-
-async def taken_over(running: Crew, run: str) -> int:
-    return sum(isinstance(stored.entry, ThreadTakenOver) for stored in await running.entries(run))
+    await journals_have_no_gaps(running, run)
 
 
 def effects_happened_once(ledger: Path) -> None:
@@ -284,10 +264,3 @@ def effects_happened_once(ledger: Path) -> None:
     booked = {tuple(line.split()) for line in ledger.read_text().splitlines()}
     times = Counter((key.split(".")[0], cents) for key, cents in booked)
     assert times and set(times.values()) == {1}, times
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 2))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

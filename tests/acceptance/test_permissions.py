@@ -177,7 +177,7 @@ async def test_whoever_is_killed_what_is_decided_counts_once_and_every_thread_re
     async with crew(team, tmp_path, agents, slowly) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in agents]
+            kills = [asyncio.create_task(running.kill_one(chance, 3, agent)) for agent in agents]
             await running.start(run, "clerk pay 5 200 300, clerk pay 400 500, teller 7, office clerk pay 600 8")
             answering = asyncio.create_task(allow_all(running, run, chance))
             outcome = await running.reply(run, within_s=120)
@@ -219,13 +219,6 @@ async def allow_all(running: Crew, run: str, chance: random.Random) -> None:
             except UsageError:
                 pass  # it was void by then
         await asyncio.sleep(0.05)
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 3))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()
 
 
 # Many runs that wait

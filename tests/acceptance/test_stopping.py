@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shanty_protocol import MailReceived, ModelReplied, Outcome, ThreadReplied, ToolCalled, ToolReturned
 from shanty_protocol.ids import LOG
 from shanty_runtime.bus import Stored
+from support.audit import journals_have_no_gaps
 from support.crew import Crew, crew, until
 
 PACE_S = 1.5
@@ -30,18 +28,6 @@ async def diggers(tmp_path: Path) -> AsyncIterator[Crew]:
     environment = {"LEDGER_FILE": str(tmp_path / "ledger.txt")}
     async with crew("diggers", tmp_path, {"lead": 1, "digger": 2, "driller": 1}, environment) as running:
         yield running
-
-
-async def shanty(running: Crew, *arguments: str) -> Any:
-    """What a command prints as JSON."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shanty_cli", *arguments, "--nats-url", running.server.url, "-o", "json"),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    printed, _ = await process.communicate()
-    assert process.returncode == 0, arguments
-    return json.loads(printed)
 
 
 async def stored_of(running: Crew, run: str, thread: str) -> list[Stored]:
@@ -90,12 +76,12 @@ async def test_a_person_advises_a_thread_while_its_model_speaks_and_it_reads_it_
     ) as running:
         await running.start("0-r", "digger 0.01, wait")
         await at_work(running, "0-r", "0-1")
-        said = await shanty(running, "say", "0-r", "deeper", "--thread", "0-1")
+        said = await running.told("say", "0-r", "deeper", "--thread", "0-1")
         assert said["agent"] == "digger"
         journal = await running.journal("0-r", "0-1", "digger")
         read = journal[said["read_at_entry"]]
         assert isinstance(read, MailReceived) and read.consumed == (said["said"],)
-        last = await shanty(running, "say", "0-r", "that will do", "--thread", "0-1")
+        last = await running.told("say", "0-r", "that will do", "--thread", "0-1")
         assert min(said["after_s"], last["after_s"]) < READ_WITHIN_S
         outcome = await running.reply("0-r")
         assert outcome.result == {"0-1": "ok: dug until told that will do and heard deeper"}
@@ -108,7 +94,7 @@ async def test_a_person_advises_a_thread_in_a_tool_which_reads_it_before_the_too
     async with crew("diggers", tmp_path, {"lead": 1, "digger": 1}, {"LEDGER_FILE": ""}) as running:
         await running.start("0-r", "digger 12, wait")
         await at_work(running, "0-r", "0-1")
-        said = await shanty(running, "say", "0-r", "that will do", "--thread", "0-1")
+        said = await running.told("say", "0-r", "that will do", "--thread", "0-1")
         assert said["after_s"] < READ_WITHIN_S
         outcome = await running.reply("0-r")
         assert outcome.result == {"0-1": "ok: dug until told that will do"}
@@ -123,7 +109,7 @@ async def test_a_person_stops_a_whole_run_and_nothing_of_it_runs_or_spends_after
     for thread in ("0-1", "0-2"):
         await at_work(diggers, "0-r", thread)
     await at_work(diggers, "0-r", "0-3", ToolReturned)
-    said = await shanty(diggers, "runs", "cancel", "0-r", "--abort", "--reason", "wrong hill")
+    said = await diggers.told("runs", "cancel", "0-r", "--abort", "--reason", "wrong hill")
     assert said["agent"] == "lead" and said["after_s"] < STOPPING_WITHIN_S
     outcome = await diggers.reply("0-r")
     assert (outcome.status, outcome.code, outcome.summary) == (
@@ -150,28 +136,23 @@ def spends(stored: Stored) -> bool:
 async def test_a_run_that_is_over_goes_on_with_a_further_question_and_keeps_its_threads(diggers: Crew) -> None:
     await diggers.start("0-r", "digger 0.01, tell 0-1 that will do, wait")
     assert (await diggers.reply("0-r")).result == {"0-1": "ok: dug until told that will do"}
-    said = await shanty(diggers, "say", "0-r", "and how deep was it?")
+    said = await diggers.told("say", "0-r", "and how deep was it?")
     assert said["agent"] == "lead" and said["read_at_entry"]
 
     async def answered() -> bool:
         return any(stored.address.to == "operators" for stored in await diggers.entries("0-r"))
 
     await until(answered, 30, "the lead answers whoever asked")
-    shown = await shanty(diggers, "runs", "show", "0-r")
+    shown = await diggers.told("runs", "show", "0-r")
     assert shown["status"] == "completed"
 
 
 async def test_whoever_speaks_to_a_thread_that_is_not_there_is_told_which_there_are(diggers: Crew) -> None:
     await diggers.start("0-r", "digger 0.01, tell 0-1 that will do, wait")
     await diggers.reply("0-r")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shanty_cli", "say", "0-r", "hello", "--thread", "0-9", "--nats-url", diggers.server.url),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, printed = await process.communicate()
-    assert process.returncode == 2
-    assert "run 0-r has no thread 0-9; there are 0 (lead), 0-1 (digger)" in " ".join(printed.decode().split())
+    refused = await diggers.shanty("say", "0-r", "hello", "--thread", "0-9")
+    assert refused.code == 2
+    assert "run 0-r has no thread 0-9; there are 0 (lead), 0-1 (digger)" in refused.complaint
 
 
 @pytest.mark.slow
@@ -184,7 +165,9 @@ async def test_whoever_is_killed_while_threads_are_stopped_each_replies_once_and
     async with crew("diggers", tmp_path, {"lead": 2, "digger": 2, "driller": 2}, environment) as running:
         for seed in SEEDS:
             chance, run = random.Random(seed), f"0-seed-{seed}"
-            kills = [asyncio.create_task(kill(running, agent, chance)) for agent in ("lead", "digger", "driller")]
+            kills = [
+                asyncio.create_task(running.kill_one(chance, 1.5, agent)) for agent in ("lead", "digger", "driller")
+            ]
             orders = "digger 0.02, digger blast 0.3, driller 0.02, dig 0.2"
             await running.start(run, f"{orders}, stop 0-1 wrap_up, stop 0-2 abort, stop 0-3 abort, wait 0-1 0-2 0-3")
             outcome = await running.reply(run)
@@ -195,22 +178,7 @@ async def test_whoever_is_killed_while_threads_are_stopped_each_replies_once_and
             assert {thread: len(outcomes) for thread, outcomes in replies.items()} == {
                 thread: 1 for thread in ("0", "0-1", "0-2", "0-3")
             }
-            assert not [stored for stored in await running.entries(run) if stored.address.to == "dead"]
+            assert LOG in {stored.address.to for stored in await running.entries(run)}
             await journals_have_no_gaps(running, run)
         keys = [line.split()[0] for line in ledger.read_text().splitlines()]
         assert len(keys) == len(set(keys)), "an effect was repeated"
-
-
-async def journals_have_no_gaps(running: Crew, run: str) -> None:
-    places: dict[tuple[str, str], list[int]] = {}
-    for stored in await running.entries(run):
-        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
-    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
-    assert LOG in {stored.address.to for stored in await running.entries(run)}
-
-
-async def kill(running: Crew, agent: str, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    replica = chance.choice([each for each in running.replicas if each.agent == agent])
-    replica.kill()
-    replica.respawn()

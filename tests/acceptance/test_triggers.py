@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -185,28 +184,16 @@ async def test_in_zones_an_alert_starts_a_run_and_no_specialist_can_write_as_a_t
         await until(both, 90, "what the gateway sends starts a run")
 
 
-async def shanty(running: Crew, *arguments: str, code: int = 0) -> Any:
-    """What a command prints as JSON; its complaint where it fails."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "shanty_cli", *arguments, "--nats-url", running.server.url, "-o", "json"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    printed, complained = await process.communicate()
-    assert process.returncode == code, complained.decode()
-    return json.loads(printed) if code == 0 else " ".join(complained.decode().split())
-
-
 async def test_people_see_triggers_and_try_them(tmp_path: Path) -> None:
     async with crew("watchers", tmp_path, {}) as running:
         team = str(running.team.folder)
-        tried = await shanty(running, "triggers", "fire", team, "alert", "--payload", json.dumps(ALERT))
+        tried = await running.told("triggers", "fire", team, "alert", "--payload", json.dumps(ALERT))
         assert tried["started"]
-        listed = {line["trigger"]: line for line in await shanty(running, "triggers", "ls", team)}
+        listed = {line["trigger"]: line for line in await running.told("triggers", "ls", team)}
         assert listed["alert"]["run"] == tried["run"] and listed["alert"]["status"] == "running"
         assert listed["hourly"]["next_at_ms"] > time.time() * 1000 and listed["hourly"]["run"] == ""
-        assert "did you mean alert?" in await shanty(running, "triggers", "fire", team, "alerts", code=2)
+        refused = await running.shanty("triggers", "fire", team, "alerts")
+        assert refused.code == 2 and "did you mean alert?" in refused.complaint
 
 
 @pytest.mark.slow
@@ -215,7 +202,7 @@ async def test_whoever_is_killed_while_alerts_come_in_each_alert_starts_exactly_
     async with crew("watchers", tmp_path, {"lead": 3, "scout": 2}) as running:
         for seed in SEEDS:
             chance = random.Random(seed)
-            kills = [asyncio.create_task(kill(running, chance)) for _ in range(3)]
+            kills = [asyncio.create_task(running.kill_one(chance, 1.5, "lead")) for _ in range(3)]
             if seed % 5 == 0:
                 kills.append(asyncio.create_task(kill_server(running, chance)))
             for n in range(8):
@@ -238,13 +225,6 @@ async def send_on(running: Crew, subject: str, payload: Any) -> None:
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     connection = running.bus.connection
     await connection.persist(f"sending to {subject}", lambda: publish(connection, subject, data, {}))
-
-
-async def kill(running: Crew, chance: random.Random) -> None:
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    replica = chance.choice([each for each in running.replicas if each.agent == "lead"])
-    replica.kill()
-    replica.respawn()
 
 
 async def kill_server(running: Crew, chance: random.Random) -> None:

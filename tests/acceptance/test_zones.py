@@ -38,13 +38,6 @@ async def find_the_cause(running: Crew, run: str, folder: Path, truth: dict[str,
     assert (result["causes"][0]["kind"], result["causes"][0]["service"]) == (truth["kind"], truth["service"])
 
 
-async def kill_at_random(running: Crew, chance: random.Random, within_s: float) -> None:
-    await asyncio.sleep(chance.uniform(0, within_s))
-    replica = chance.choice(running.replicas)
-    replica.kill()
-    replica.respawn()
-
-
 @pytest.mark.timeout(300)
 async def test_the_incident_team_in_zones_finds_the_cause_while_its_processes_are_killed_and_a_specialist_misbehaves(
     tmp_path: Path,
@@ -52,7 +45,7 @@ async def test_the_incident_team_in_zones_finds_the_cause_while_its_processes_ar
     truth, chance, run = make_up_incident(tmp_path / "incident"), random.Random(1), "0-r"
     async with crew(INCIDENT, tmp_path, dict.fromkeys(("lead", *SPECIALISTS), 1), zones=True) as running:
         assert running.logins is not None
-        kills = [asyncio.create_task(kill_at_random(running, chance, 3)) for _ in range(2)]
+        kills = [asyncio.create_task(running.kill_one(chance, 3)) for _ in range(2)]
         finding = asyncio.create_task(find_the_cause(running, run, tmp_path / "incident", truth))
         async with running.logins.bus(running.server.url, "logs") as hostile:
             # Everything its zone lets it send to the lead that is not what it was asked for.
@@ -75,7 +68,7 @@ async def test_the_incident_team_in_zones_finds_the_cause_while_its_processes_ar
 
 async def book_and_be_killed(running: Crew, seed: int) -> None:
     run, chance = f"0-seed-{seed}", random.Random(seed)
-    kills = [asyncio.create_task(kill_at_random(running, chance, 1.2)) for _ in range(2)]
+    kills = [asyncio.create_task(running.kill_one(chance, 1.2)) for _ in range(2)]
     await running.start(run, objective=run)
     outcome = await running.reply(run)
     await asyncio.gather(*kills)
@@ -123,7 +116,7 @@ async def test_the_incident_team_in_zones_finds_the_cause_while_thirty_of_its_pr
     truth, chance = make_up_incident(tmp_path / "incident"), random.Random(2)
     async with crew(INCIDENT, tmp_path, dict.fromkeys(("lead", *SPECIALISTS), 2), zones=True) as running:
         for number in range(10):
-            kills = [asyncio.create_task(kill_at_random(running, chance, 4)) for _ in range(3)]
+            kills = [asyncio.create_task(running.kill_one(chance, 4)) for _ in range(3)]
             await find_the_cause(running, f"0-run-{number}", tmp_path / "incident", truth)
             await asyncio.gather(*kills)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from shanty_runtime.bus import Bus, Stored
 from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.team import load_team
 from shanty_runtime.testing.claude import ClaudeServer, play
-from support.containers import TEAM, Compose, Incident, docker, inspect, make_incident, until_health
+from support.containers import ROOT, TEAM, Compose, Incident, docker, inspect, make_incident, until_health
 
 pytestmark = [
     pytest.mark.docker,
@@ -198,6 +199,14 @@ async def test_how_long_and_how_much_the_bus_keeps_is_chosen_where_it_is_brought
     team("run", "--rm", "--no-deps", "init-bus")  # whoever says nothing changes nothing
     lane = (await manage(bus.connection, "STREAM.INFO.SHANTY_0"))["config"]
     assert (lane["max_age"], lane["max_bytes"]) == (30 * DAY_S * 1_000_000_000, 2**30)
+
+
+@pytest.mark.parametrize("layers", [(), ("deploy/docker/cluster.yml",)], ids=["one server", "three"])
+def test_where_nothing_is_set_compose_has_nothing_to_warn_of(images: None, layers: tuple[str, ...]) -> None:
+    compose = Compose("shanty-test", *layers)
+    command = ["docker", "compose", *compose.files, "--profile", "*", "config", "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, env=compose.environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_key_reaches_the_agents_and_nobody_else_and_a_model_that_is_paid_for_is_asked_for_by_name(

@@ -27,7 +27,9 @@ from shanty_protocol import (
     ThreadTakenOver,
     ToolReturned,
 )
+from shanty_protocol.streams import DAY_S
 from shanty_runtime.bus import Bus, BusSettings, Stored
+from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.team import Team, load_team
 from shanty_runtime.tools.workspace import one_part
 from support.charts import ROOT, Values, against_the_restricted_profile, merged, yaml
@@ -49,6 +51,7 @@ def values(**more: Any) -> Values:
     own: Values = {
         "image": {"tag": TAG},
         "model": "rehearsal",
+        "initBus": {"keepDays": 30, "maxBytes": "1G"},
         # Long enough a turn that something can be done to whoever takes it.
         "extraEnv": [{"name": "SHANTY_REHEARSAL_PACE_S", "value": "0.5"}],
         "specialistDefaults": {**SMALL, "drainS": 20},
@@ -99,6 +102,12 @@ def test_services_that_are_there_before_nats_wait_for_it_and_are_not_restarted(c
     }
 
     assert len(restarts) == 7 and set(restarts.values()) == {0}, restarts
+
+
+async def test_the_bus_keeps_as_long_and_as_much_as_the_values_say(bus: Bus) -> None:
+    lane = (await manage(bus.connection, "STREAM.INFO.SHANTY_0"))["config"]
+
+    assert (lane["max_age"], lane["max_bytes"]) == (30 * DAY_S * 1_000_000_000, 2**30)
 
 
 def test_helm_test_starts_a_run_and_gets_its_result(crew: Namespace) -> None:

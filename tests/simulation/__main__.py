@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from simulation.running import Played, Tally, play, simulate
 from simulation.schedule import Schedule, from_seed
@@ -46,16 +47,29 @@ def one(schedule: Schedule, *, trace: bool, shrink: bool) -> int:
 
 
 def many(first: int, schedules: int, processes: int) -> int:
-    def progress(tally: Tally) -> None:
-        print(f"\r{tally}", end="", file=sys.stderr, flush=True)
-
-    tally = simulate(first, schedules, processes=processes, progress=progress)
-    print(file=sys.stderr)
+    tally = simulate(first, schedules, processes=processes, progress=progress())
     for played in tally.failed[:SHOWN]:
         print(told(played))
         print(f"  shrunk: {shrunk(played.schedule)}")
+    print(tally.richness)
     print(tally)
     return 1 if tally.failed else 0
+
+
+def progress() -> Callable[[Tally], None]:
+    """Shows how far it is: on a terminal in one line that changes, elsewhere in a new line now and then."""
+    shown = -1
+
+    def show(tally: Tally) -> None:
+        nonlocal shown
+        if sys.stderr.isatty():
+            end = "\r\033[K" if tally.schedules == tally.wanted else ""
+            print(f"\r{tally.progress}\033[K", end=end, file=sys.stderr, flush=True)
+        elif (tenth := 10 * tally.schedules // tally.wanted) > shown:
+            shown = tenth
+            print(tally.progress, file=sys.stderr, flush=True)
+
+    return show
 
 
 def told(played: Played) -> str:

@@ -362,7 +362,9 @@ class Audit:
                 link = chain.link_of(each.message.headers)
                 if link is None or link.before != before:
                     self.wrong("I12", f"entry {each.address.n} of {thread} does not name the one before it")
-                before = chain.own_of(before, each.message.subject, each.message.headers, each.message.data)
+                    before = chain.own_of(before, each.message.subject, each.message.headers, each.message.data)
+                else:
+                    before = link.own
 
 
 def _asks(entry: Entry) -> bool:

@@ -38,7 +38,7 @@ class SimulatedConnection(Connection):
         self._inboxes = 0
         self._heard: dict[str, Heard] = {}
         self._waiting: dict[asyncio.Future[list[Incoming]], None] = {}
-        self._kept: list[tuple[str, bytes, dict[str, str]]] = []
+        self._kept: list[tuple[str, bytes, Mapping[str, str]]] = []
 
     @property
     def connected(self) -> bool:
@@ -81,7 +81,7 @@ class SimulatedConnection(Connection):
         answered: asyncio.Future[list[Incoming]] = self.world.loop.create_future()
         self._waiting[answered] = None
         try:
-            self.world.send(self, subject, data, dict(headers or {}), None, answered, timeout_s or REQUEST_TIMEOUT_S)
+            self.world.send(self, subject, data, headers or {}, None, answered, timeout_s or REQUEST_TIMEOUT_S)
             return await answered
         finally:
             del self._waiting[answered]
@@ -92,10 +92,10 @@ class SimulatedConnection(Connection):
         if subject.startswith("shanty.live."):
             return
         if not self.up:
-            self._kept.append((subject, data, dict(headers or {})))
+            self._kept.append((subject, data, headers or {}))
             return
-        heard = self._heard.get(reply.rpartition(".")[0])
-        self.world.send(self, subject, data, dict(headers or {}), heard, None, 0.0)
+        heard = self._heard.get(reply.rpartition(".")[0]) if reply else None
+        self.world.send(self, subject, data, headers or {}, heard, None, 0.0)
 
     async def listen(self, subject: str, heard: Heard, *, queue: str = "") -> Listening:
         self._heard[subject.removesuffix(".*")] = heard
@@ -122,6 +122,12 @@ class SimulatedConnection(Connection):
             self._lose()
         if not self.cut and not self.up:
             self._find()
+
+    def forget(self) -> None:
+        """Know nobody any more: its process is buried."""
+        self.on_reconnect.clear()
+        self._heard.clear()
+        self._waiting.clear()
 
     def _lose(self) -> None:
         self.up = False

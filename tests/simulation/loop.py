@@ -8,12 +8,13 @@ only when nothing is left to run, to the moment of the next timer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import heapq
 import random
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -33,23 +34,21 @@ class Process:
 current: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
-class Callback:
+class Callback(msgspec.Struct, eq=False):
     """What a loop calls once. Stands in for `asyncio.Handle`."""
 
-    __slots__ = ("_cancelled", "args", "call", "context", "process", "when_s")
-
-    def __init__(
-        self, call: Callable[..., object], args: tuple[Any, ...], context: Context | None, process: Process | None
-    ) -> None:
-        self.call, self.args, self.context, self.process = call, args, context, process
-        self.when_s = 0.0
-        self._cancelled = False
+    call: Callable[..., object]
+    args: tuple[Any, ...]
+    context: Context | None
+    process: Process | None
+    when_s: float = 0.0
+    is_cancelled: bool = False
 
     def cancel(self) -> None:
-        self._cancelled = True
+        self.is_cancelled = True
 
     def cancelled(self) -> bool:
-        return self._cancelled
+        return self.is_cancelled
 
     def when(self) -> float:
         return self.when_s
@@ -92,7 +91,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
         context = copy_context() if context is None else context
-        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name, context=context)
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "", context=context)
         process = context.get(current)
         # A task that vanishes with its process is meant to.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -103,22 +102,27 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]  # a Callback is all that anybody needs of a Handle
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Callback:
-        process = self.process if context is None else context.get(current)
-        made = Callback(callback, args, context, process)
+        made = Callback(callback, args, context, self.process if context is None else context.get(current))
         self._ready.append(made)
         return made
 
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Callback:
-        return self.call_for(
-            self.process if context is None else context.get(current), when, callback, *args, context=context
-        )
+        process = self.process if context is None else context.get(current)
+        made = Callback(callback, args, context, process, when)
+        self._count += 1
+        heappush(self._timers, (when, self._count, made))
+        return made
 
     def call_later(  # type: ignore[override]  # as above
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Callback:
-        return self.call_at(self.now_s + delay, callback, *args, context=context)
+        process = self.process if context is None else context.get(current)
+        made = Callback(callback, args, context, process, self.now_s + delay)
+        self._count += 1
+        heappush(self._timers, (made.when_s, self._count, made))
+        return made
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self.closing:
@@ -135,10 +139,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> Callback:
         """Have something called at a time, as part of a process, or of the world."""
-        made = Callback(call, args, context, process)
-        made.when_s = when_s
+        made = Callback(call, args, context, process, when_s)
         self._count += 1
-        heapq.heappush(self._timers, (when_s, self._count, made))
+        heappush(self._timers, (when_s, self._count, made))
         return made
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
@@ -155,27 +158,28 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def run(self, *, until_s: float, most_steps: int) -> str:
         """Run until `over` is set. Returns why it ended otherwise: nothing to do, the time, or too many steps."""
         asyncio._set_running_loop(self)
-        ready, timers, pick = self._ready, self._timers, self._pick
+        ready, timers, pick, steps = self._ready, self._timers, self._pick, self.steps
         try:
             while not self.over:
                 while not ready:
-                    while timers and timers[0][2]._cancelled:
-                        heapq.heappop(timers)
+                    while timers and timers[0][2].is_cancelled:
+                        heappop(timers)
                     if not timers:
                         return "nothing is left to happen"
                     if timers[0][0] > until_s:
                         return "the time is over"
-                    when_s, _, due = heapq.heappop(timers)
-                    self.now_s = max(self.now_s, when_s)
+                    when_s, _, due = heappop(timers)
+                    if when_s > self.now_s:
+                        self.now_s = when_s
                     ready.append(due)
                     while timers and timers[0][0] <= self.now_s:
-                        ready.append(heapq.heappop(timers)[2])
-                last = len(ready) - 1
-                if last:
-                    chosen = int(pick() * (last + 1))
-                    ready[chosen], ready[last] = ready[last], ready[chosen]
+                        ready.append(heappop(timers)[2])
+                count = len(ready)
+                if count > 1:
+                    chosen = int(pick() * count)
+                    ready[chosen], ready[-1] = ready[-1], ready[chosen]
                 made = ready.pop()
-                if made._cancelled:
+                if made.is_cancelled:
                     continue
                 process = made.process
                 if process is not None:
@@ -184,16 +188,18 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     if process.paused:
                         process.parked.append(made)
                         continue
-                self.steps += 1
-                if self.steps > most_steps:
+                steps += 1
+                if steps > most_steps:
                     return "it does not come to an end"
                 self.process = process
-                if made.context is None:
+                context = made.context
+                if context is None:
                     made.call(*made.args)
                 else:
-                    made.context.run(made.call, *made.args)
+                    context.run(made.call, *made.args)
             return ""
         finally:
+            self.steps = steps
             self.process = None
             asyncio._set_running_loop(None)
 
@@ -202,12 +208,27 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.closing = True
         asyncio._set_running_loop(self)
         try:
-            for task, context in [each for each in process.tasks if not each[0].done()]:
-                for _ in range(8):  # a coroutine may wait once more while it is being closed
-                    with contextlib.suppress(BaseException):
-                        context.run(task.get_coro().close)
-                        break
+            for task, context in process.tasks:  # what is closed may begin something
+                if not task.done():
+                    _close(task.get_coro(), context)
+                    task.cancel()  # so that what it waited for lets go of it
         finally:
             asyncio._set_running_loop(None)
             process.tasks.clear()
+            process.parked.clear()
             self.closing = False
+
+    def forget(self) -> None:
+        """Let go of all that has not happened."""
+        self._ready.clear()
+        self._timers.clear()
+        self.process = None
+
+
+def _close(coroutine: Any, context: Context) -> None:
+    for _ in range(8):  # a coroutine may wait once more while it is being closed
+        try:
+            context.run(coroutine.close)
+        except BaseException:  # whatever it has to say, it is dead
+            continue
+        return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -18,28 +20,71 @@ CHUNK = 100
 """Schedules a process plays before it says so."""
 
 
+HAPPENS = ("entries", "model calls", "effects", "deliveries", "redeliveries", "takeovers")
+"""What is counted of every schedule, besides its faults."""
+
+
 class Played(msgspec.Struct, frozen=True):
     schedule: Schedule
     found: tuple[Violation, ...]
+    happened: Counter[str] = Counter()
 
 
 class Tally(msgspec.Struct):
     """What many schedules amount to."""
 
+    wanted: int = 0
     schedules: int = 0
     failed: list[Played] = []
+    happened: Counter[str] = msgspec.field(default_factory=Counter)
     cpu_s: float = 0.0
+    """Of all processes."""
     took_s: float = 0.0
 
+    @property
+    def rate(self) -> float:
+        return self.schedules / self.took_s if self.took_s else 0.0
+
+    @property
+    def progress(self) -> str:
+        left_s = (self.wanted - self.schedules) / self.rate if self.rate else 0.0
+        done = f"{self.schedules / max(1, self.wanted):4.0%}  {self.schedules:,} of {self.wanted:,} schedules"
+        return f"{done}, {len(self.failed)} violations, {self.rate:.0f}/s, {left_s:.0f} s to go"
+
+    @property
+    def richness(self) -> str:
+        """What happens in a schedule on the average, and how many faults of each kind there were."""
+        each = {name: self.happened[name] / max(1, self.schedules) for name in HAPPENS}
+        faults = {name: times for name, times in sorted(self.happened.items()) if name not in HAPPENS}
+        on_average = ", ".join(f"{value:.1f} {name}" for name, value in each.items())
+        return f"a schedule has {on_average}\nfaults: {', '.join(f'{n:,} {name}' for name, n in faults.items())}"
+
     def __str__(self) -> str:
-        rate = self.schedules / self.took_s if self.took_s else 0.0
-        return f"{self.schedules} schedules, {len(self.failed)} violations, {rate:.0f} schedules/s"
+        told = f"{self.schedules:,} schedules, {self.took_s:.0f} s, {len(self.failed)} violations"
+        return f"{told}, {self.rate:.0f} schedules/s"
 
 
 def play(schedule: Schedule) -> Played:
     world = World(schedule)
     world.play()
-    return Played(schedule, tuple(violations(world)))
+    played = Played(schedule, tuple(violations(world)), what_happened(world))
+    world.close()
+    return played
+
+
+def what_happened(world: World) -> Counter[str]:
+    deliveries = [times for each in world.server.consumers.values() for times in each.delivered.values()]
+    counts = (
+        len(world.server.entries),
+        len(world.ledgers.model_calls),
+        len(world.ledgers.effects),
+        sum(deliveries),
+        sum(deliveries) - len(deliveries),
+        sum(taken.after_run_out for taken in world.server.leases_taken),
+    )
+    happened = Counter(dict(zip(HAPPENS, counts, strict=True)))
+    happened.update(each.kind for each in world.ledgers.disturbances)
+    return happened
 
 
 def play_seeds(seeds: Iterable[int]) -> Iterator[Played]:
@@ -64,21 +109,28 @@ def first_failure(seeds: Iterable[int]) -> Played | None:
 
 def simulate(first: int, count: int, *, processes: int, progress: Callable[[Tally], None]) -> Tally:
     """Play the schedules of so many seeds. Failures are in the order of their seeds."""
-    tally, began_s = Tally(), time.perf_counter()
+    tally, began_s = Tally(wanted=count), time.perf_counter()
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for schedules, failed, cpu_s in pool.imap_unordered(_play_chunk, chunks):
-            tally.schedules += schedules
-            tally.failed += failed
-            tally.cpu_s += cpu_s
+        for played in pool.imap_unordered(_play_chunk, chunks):
+            tally.schedules += played.schedules
+            tally.failed += played.failed
+            tally.happened += played.happened
+            tally.cpu_s += played.cpu_s
             tally.took_s = time.perf_counter() - began_s
             progress(tally)
     tally.failed.sort(key=lambda played: played.schedule.seed)
     return tally
 
 
-def _play_chunk(seeds: range) -> tuple[int, list[Played], float]:
-    began_s = time.process_time()
+def _play_chunk(seeds: range) -> Tally:
+    tally, began_s = Tally(), time.process_time()
+    logging.getLogger("shanty").setLevel(logging.ERROR)
     os.environ.clear()  # where the engine looks for secrets, again and again
-    failed = [played for played in play_seeds(seeds) if played.found]
-    return len(seeds), failed, time.process_time() - began_s
+    for played in play_seeds(seeds):
+        tally.schedules += 1
+        tally.happened += played.happened
+        if played.found:
+            tally.failed.append(played)
+    tally.cpu_s = time.process_time() - began_s
+    return tally

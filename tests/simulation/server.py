@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +40,7 @@ FOUND_NOTHING = Incoming("", "", b"", {}, 404, "Message Not Found")
 FOUND_NO_RESULTS = Incoming("", "", b"", {}, 404, "No Results")
 END_OF_BATCH = Incoming("", "", b"", {"Nats-Num-Pending": "0"}, 204, "EOB")
 TAKEN = b'{"error":{"code":400,"err_code":10071,"description":"wrong last sequence"}}'
+CONSUMER = Incoming("", "", msgspec.json.encode({"config": {"ack_wait": int(ACK_WAIT_S * NANOSECONDS)}}), {})
 NO_MESSAGE = b'{"error":{"code":404,"err_code":10037,"description":"no message found"}}'
 
 
@@ -50,6 +51,8 @@ class Message(msgspec.Struct):
     headers: dict[str, str]
     at_s: float
     gone: bool = False
+    holder: str = ""
+    """Of a lease."""
 
 
 class Stream:
@@ -92,8 +95,21 @@ class InFlight(msgspec.Struct):
 class Request(msgspec.Struct):
     process: Process
     heard: Heard
-    inbox: str
     left: int
+
+
+class _Asked(msgspec.Struct):
+    """What a pull asks for."""
+
+    batch: int
+
+
+class _Lease(msgspec.Struct):
+    holder: str
+
+
+_pulls = msgspec.json.Decoder(_Asked)
+_leases = msgspec.json.Decoder(_Lease)
 
 
 class Consumer:
@@ -156,7 +172,7 @@ class Server:
     # What is sent to it
 
     def take(
-        self, process: Process, subject: str, data: bytes, headers: dict[str, str], heard: Heard | None
+        self, process: Process, subject: str, data: bytes, headers: Mapping[str, str], heard: Heard | None
     ) -> bytes:
         """Store, answer with the ack. `heard` is where the messages of a pull go."""
         if subject.startswith("shanty."):
@@ -167,9 +183,8 @@ class Server:
             self._settle(subject, data)
         elif subject.startswith(NEXT):
             assert heard is not None, "a pull has somebody who hears"
-            request = msgspec.json.decode(data)
             consumer = self.consumer(subject.rpartition(".")[2])
-            consumer.requests.append(Request(process, heard, "", request["batch"]))
+            consumer.requests.append(Request(process, heard, _pulls.decode(data).batch))
             self._deliver(consumer)
         else:
             raise AssertionError(f"the model knows nothing of {subject}")
@@ -178,7 +193,7 @@ class Server:
     def ask(self, subject: str, data: bytes, behind: int = 0) -> list[Incoming]:
         """Answer a question. `behind`: so many of the newest messages has the server not seen that answers."""
         if subject.startswith(INFO):
-            return [_answer(msgspec.json.encode({"config": {"ack_wait": int(ACK_WAIT_S * NANOSECONDS)}}))]
+            return [CONSUMER]
         if subject.startswith(GET_FROM_LEADER):
             stream = self.streams[subject.removeprefix(GET_FROM_LEADER)]
             found = stream.matching(msgspec.json.decode(data)["last_by_subj"])
@@ -227,7 +242,7 @@ class Server:
 
     # Storing
 
-    def _publish(self, subject: str, data: bytes, headers: dict[str, str]) -> bytes:
+    def _publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> bytes:
         kind = subject.split(".", 2)[1]
         if kind == "live":
             return b""
@@ -240,7 +255,7 @@ class Server:
             return _ack(stream.store(subject, data, _authored(headers), self.loop.now_s))
         return self.store_entry(subject, data, headers)
 
-    def store_entry(self, subject: str, data: bytes, headers: dict[str, str]) -> bytes:
+    def store_entry(self, subject: str, data: bytes, headers: Mapping[str, str]) -> bytes:
         _, _, to, place = subject.split(".", 3)
         if place in self.places:
             return TAKEN
@@ -257,17 +272,16 @@ class Server:
         return _ack(message)
 
     def _feed(self, message: Message) -> None:
-        heard = Incoming(
-            f"shanty.feed.{message.subject.removeprefix('shanty.')}",
-            "",
-            message.data,
-            {**message.headers, "Nats-Sequence": str(message.seq)},
-        )
+        subject = f"shanty.feed.{message.subject.removeprefix('shanty.')}"
+        heard: Incoming | None = None
         for pattern, process, listener in self.listeners:
-            if heard.subject.startswith(pattern) and self.chance.random() >= self.lossy:
+            if subject.startswith(pattern) and self.chance.random() >= self.lossy:
+                if heard is None:
+                    headers = {**message.headers, "Nats-Sequence": str(message.seq)}
+                    heard = Incoming(subject, "", message.data, headers)
                 self.loop.call_for(process, self.loop.now_s + self.latency_s(), listener, heard)
 
-    def _schedule(self, subject: str, data: bytes, headers: dict[str, str]) -> bytes:
+    def _schedule(self, subject: str, data: bytes, headers: Mapping[str, str]) -> bytes:
         message = self.streams[TIMERS].store(subject, data, _authored(headers), self.loop.now_s)
         self.schedules.pop(subject, None)
         if SCHEDULE in headers:
@@ -289,7 +303,7 @@ class Server:
         consumer.pending.append(due)
         self._deliver(consumer)
 
-    def _put(self, subject: str, data: bytes, headers: dict[str, str]) -> bytes:
+    def _put(self, subject: str, data: bytes, headers: Mapping[str, str]) -> bytes:
         stream, key = self.streams[LEASES], subject.removeprefix(f"$KV.{LEASE_BUCKET}.")
         if not key.count("."):
             return b'{"seq":1}'
@@ -297,13 +311,14 @@ class Server:
         if (standing.seq if standing else 0) != int(headers[EXPECT_SEQ]):
             return TAKEN
         ran_out = standing is not None and standing.headers.get(MARKER_REASON) == RAN_OUT
-        before = "" if standing is None else holder_of(standing)
+        before = "" if standing is None else standing.holder
         message = stream.store(subject, data, dict(headers), self.loop.now_s)
+        message.holder = _leases.decode(data).holder if data else ""
         self.loop.call_for(
             None, self.loop.now_s + float(headers[TTL].removesuffix("s")), self._run_out, subject, message
         )
-        if data and holder_of(message) != before:
-            self.leases_taken.append(LeaseTaken(key, message.seq, holder_of(message), ran_out, self.loop.now_s))
+        if data and message.holder != before:
+            self.leases_taken.append(LeaseTaken(key, message.seq, message.holder, ran_out, self.loop.now_s))
         return _ack(message)
 
     def _run_out(self, subject: str, message: Message) -> None:
@@ -318,7 +333,7 @@ class Server:
     def holder(self, key: str) -> str:
         """Who has a lease at this moment; empty where nobody has."""
         standing = self.streams[LEASES].by_subject.get(f"$KV.{LEASE_BUCKET}.{key}")
-        return "" if standing is None else holder_of(standing)
+        return "" if standing is None else standing.holder
 
     # Consumers
 
@@ -391,6 +406,13 @@ class Server:
 
     # Connections
 
+    def forget(self) -> None:
+        """Know nobody any more. What is stored stays."""
+        self.on_stored, self.on_settled = lambda message: None, lambda: None
+        self.listeners.clear()
+        for consumer in self.consumers.values():
+            consumer.requests.clear()
+
     def hang_up(self, process: Process, *, deaf: bool) -> None:
         """A connection is gone: nobody waits for its pulls any more. `deaf`: it will not be back."""
         for consumer in self.consumers.values():
@@ -404,11 +426,7 @@ class Server:
         return 0.0002 + 0.002 * chance if chance < 0.98 else 0.3 * self.chance.random()
 
 
-def holder_of(message: Message) -> str:
-    return str(msgspec.json.decode(message.data)["holder"]) if message.data else ""
-
-
-def _authored(headers: dict[str, str]) -> dict[str, str]:
+def _authored(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if not name.startswith("Nats-")}
 
 

@@ -6,6 +6,7 @@ model turn. The model keeps nothing; how far it is follows from the transcript, 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -193,6 +194,7 @@ def next_move(request: ModelRequest, programs: dict[str, Program]) -> Sequence[C
     return [call("submit_result", summary=f"{made} steps")]
 
 
+@functools.lru_cache(1_024)
 def _named(text: str) -> str:
     found = re.search(r"<objective>\n?(.*?)\n?</objective>", text, re.DOTALL)
     return found[1] if found else text

@@ -2,6 +2,7 @@
 
 Nothing here decides what a worker does. Workers, activations, journals, leases and pulls are those that run in
 production; what is replaced lies below them: the connection to the server, the clock, chance, and the event loop.
+What they tell and nobody here asks for is not kept: metrics, spans, what is shown to observers, the system prompt.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from types import FunctionType
 from typing import Any
 
 import msgspec
+from opentelemetry.trace import INVALID_SPAN
 
 from shanty_protocol import (
     ApprovalDecided,
@@ -30,16 +34,22 @@ from shanty_protocol import (
     QuestionAnswered,
     QuestionAsked,
     ThreadReplied,
+    chain,
 )
 from shanty_protocol.codec import decode_entry, digest_of, encode, message_headers
+from shanty_protocol.headers import KIND
 from shanty_protocol.ids import OPERATORS
 from shanty_protocol.subjects import decision_address, parse_entry
+from shanty_runtime.agent import context as context_module
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus import pull as pull_module
 from shanty_runtime.bus.connection import Heard
+from shanty_runtime.bus.live import Live
 from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.models.base import ModelRequest
+from shanty_runtime.telemetry import metrics, spans
+from shanty_runtime.thread import asking, calls
 from shanty_runtime.thread.worker import Worker
 from shanty_runtime.tools.base import ToolContext
 from simulation.connection import SimulatedConnection
@@ -58,6 +68,8 @@ MOST_STEPS = 12_000
 TORN_S = 0.004
 """How long a process lives on after a message of it was torn from among those sent with it."""
 NOTICED_S = pull_module.SILENCE_S
+MEASURED = [name for name, each in vars(metrics).items() if isinstance(each, FunctionType) and name[0] != "_"]
+NOT_RECORDED = contextlib.nullcontext(spans.OpenSpan(INVALID_SPAN))
 BEHIND = 3
 """How many entries a replica lags."""
 
@@ -92,6 +104,7 @@ class World:
         self._granted: list[str] = []
         self._cancelled = False
         self._buried: list[Process] = []
+        self._connections: list[SimulatedConnection] = []
 
     # From the beginning to the end
 
@@ -111,6 +124,16 @@ class World:
                 process.dead = True
                 self.loop.bury(process)
 
+    def close(self) -> None:
+        """Let go of all that happened, so that nothing has to look for it."""
+        self.loop.forget()
+        for connection in self._connections:
+            connection.forget()
+        self._connections.clear()
+        self._workers.clear()
+        self._buried.clear()
+        self.server.forget()
+
     def tell(self, text: str) -> None:
         if self.trace is not None:
             self.trace.append(f"{self.loop.now_s:9.4f} {text}")
@@ -128,6 +151,7 @@ class World:
         bus = Bus(connection.settings, connection)
         worker = Worker(bus, PROFILES[agent], replica=process.name, max_active=8)
         self._workers[process] = (worker, connection)
+        self._connections.append(connection)
         self.tell(f"{process.name} starts")
         self.loop.spawn(process, _serve(self, worker))
 
@@ -240,7 +264,7 @@ class World:
         connection: SimulatedConnection,
         subject: str,
         data: bytes,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         heard: Heard | None,
         answered: asyncio.Future[list[Incoming]] | None,
         timeout_s: float,
@@ -298,7 +322,7 @@ class World:
         connection: SimulatedConnection,
         subject: str,
         data: bytes,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
         heard: Heard | None,
         answered: asyncio.Future[list[Incoming]] | None,
     ) -> None:
@@ -468,6 +492,23 @@ def _resolve(answered: asyncio.Future[list[Incoming]], answers: list[Incoming]) 
         answered.set_result(answers)
 
 
+def _short_digest(before: str, subject: str, headers: Mapping[str, str], body: bytes) -> str:
+    """Of the same things as the real one, by what is quick: nobody here tries to make two entries look alike."""
+    return blake2b(f"{before}\n{subject}\n{headers[KIND]}\n".encode() + body, digest_size=16).hexdigest()
+
+
+def _untold(*args: object, **kwargs: object) -> None:
+    return
+
+
+def _unrecorded(*args: object, **kwargs: object) -> contextlib.AbstractContextManager[spans.OpenSpan]:
+    return NOT_RECORDED
+
+
+async def _shown_to_nobody(live: Live, address: object, event: object) -> None:
+    return
+
+
 class _Complaints(logging.Handler):
     """The engine logs an error where something went wrong by itself."""
 
@@ -495,6 +536,13 @@ def _deterministic(world: World) -> Iterator[None]:
         (random, "uniform", chance.uniform),
         (random, "Random", lambda seed=None: real_random(chance.random() if seed is None else seed)),
         (secrets, "token_hex", lambda size=8: f"{chance.getrandbits(8 * size):x}"),
+        *((metrics, name, _untold) for name in MEASURED),
+        (spans, "_nothing", True),
+        (chain, "digest_of_entry", _short_digest),
+        (asking, "model_span", _unrecorded),
+        (calls, "tool_span", _unrecorded),
+        (Live, "publish", _shown_to_nobody),
+        (context_module, "system_prompt", lambda profile: profile.prompt),
         # The model's server loses no request without a word, so nobody has to listen for its heartbeat.
         (pull_module, "HEARTBEAT_S", 3600.0),
         (pull_module, "SILENCE_S", 1e9),
@@ -503,7 +551,8 @@ def _deterministic(world: World) -> Iterator[None]:
     logger = logging.getLogger("shanty")
     complaints, level, propagate = _Complaints(world), logger.level, logger.propagate
     logger.addHandler(complaints)
-    logger.setLevel(logging.ERROR)
+    if level != logging.ERROR:  # which has every logger forget what it knows
+        logger.setLevel(logging.ERROR)
     logger.propagate = False
     try:
         for owner, name, value in replaced:
@@ -513,5 +562,6 @@ def _deterministic(world: World) -> Iterator[None]:
         for owner, name, value in before:
             setattr(owner, name, value)
         logger.removeHandler(complaints)
-        logger.setLevel(level)
+        if level != logging.ERROR:
+            logger.setLevel(level)
         logger.propagate = propagate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shanty_protocol import ModelReplied, Outcome, ThreadReplied, ToolCalled
+from shanty_protocol import ModelReplied, Outcome, ThreadReplied, ThreadTakenOver, ToolCalled
 from shanty_protocol.ids import LOG
 from shanty_runtime.verify import audit_of_run
 from support.crew import Crew
@@ -45,6 +45,19 @@ async def journals_are_sound(crew: Crew, run: str) -> None:
     assert found.is_sound, found.findings
     assert found.replied
     assert (found.open_delegations, found.waiting_mail, found.unsettled_calls) == ((), (), ())
+
+
+async def journals_have_no_gaps(crew: Crew, run: str) -> None:
+    """Each place of each journal is taken once, and nothing was put away as a dead letter."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for stored in await crew.entries(run):
+        assert stored.address.to != "dead", stored.entry
+        places.setdefault((stored.address.thread, stored.address.agent), []).append(stored.address.n)
+    assert all(sorted(found) == list(range(len(found))) for found in places.values()), places
+
+
+async def taken_over(crew: Crew, run: str) -> int:
+    return sum(isinstance(stored.entry, ThreadTakenOver) for stored in await crew.entries(run))
 
 
 def every_effect_happened_once(run: str, ledger: Path) -> None:

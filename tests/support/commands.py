@@ -26,6 +26,11 @@ class Done(NamedTuple):
     def json(self) -> Any:
         return json.loads(self.out)
 
+    @property
+    def complaint(self) -> str:
+        """What it said on stderr, on one line."""
+        return " ".join(self.err.split())
+
 
 class Shanty:
     """Runs commands in one directory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from shanty_protocol import Brief, DelegationSent, Entry, EntryAddress, Outcome, ThreadReplied
 from shanty_protocol.ids import OPERATORS, TOOL_GATEWAY
@@ -19,6 +21,7 @@ from shanty_protocol.zones import INSTALLER, Access, zones_of
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, Stored, create_layout
 from shanty_runtime.team import Team, load_team
 from shanty_runtime.tools.workspace import one_part
+from support.commands import Done
 from support.zones import Logins
 
 TEAMS = Path(__file__).parent.parent / "teams"
@@ -116,6 +119,13 @@ class Crew:
             assert replica.process.poll() is None, f"{replica.name} died:\n{replica.log.read_text()[-3000:]}"
         return wanted <= {card.replica for card in await self.bus.roster.cards()}
 
+    async def kill_one(self, chance: random.Random, within_s: float, *agents: str) -> None:
+        """Kill a replica of one of these agents, or of any, at some instant; it is started again at once."""
+        await asyncio.sleep(chance.uniform(0, within_s))
+        replica = chance.choice([each for each in self.replicas if not agents or each.agent in agents])
+        replica.kill()
+        replica.respawn()
+
     async def start(self, run: str, objective: str = "go", traceparent: str = "") -> str:
         """Give the team a goal. Returns the subject of the delegation."""
         address = EntryAddress(self.team.lead.name, run, "request-1", "cli", 0)
@@ -138,6 +148,23 @@ class Crew:
                 if stored.address.to == "cli" and isinstance(stored.entry, ThreadReplied):
                     return stored.entry.outcome
         raise AssertionError("a feed does not end by itself")
+
+    async def shanty(self, *arguments: str) -> Done:
+        """A command of people on this bus, carried out. It prints JSON."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "shanty_cli", *arguments, "--nats-url", self.server.url, "-o", "json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Done(process.returncode, out.decode(), err.decode())
+
+    async def told(self, *arguments: str) -> Any:
+        """What a command prints that has to succeed."""
+        done = await self.shanty(*arguments)
+        assert done.code == 0, (arguments, done)
+        return done.json
 
     async def entries(self, run: str) -> list[Stored]:
         return [stored async for stored in self.bus.journals.run_entries(run)]

@@ -40,8 +40,9 @@ from shanty_runtime.bus.jetstream import get_batch
 from shanty_runtime.redaction import redact
 
 GO_ON = "Your work was broken off. Go on with what you were asked, from where you were."
-NOT_READ = frozenset({"invalid_message", "unknown_kind", "unsupported_version"})
-"""Why a mail was rejected that another version may be able to read. For another reason it would be rejected again."""
+NOT_FOR_EVER = frozenset({"invalid_message", "unknown_kind", "unsupported_version", "out_of_order"})
+"""Why a mail was rejected that another version may be able to read, or that may be taken in once what it comes after
+has come. For another reason it would be rejected again."""
 LAST_ENTRIES = 10
 MOST_DIGITS = 18
 """Of a place in a stream: what the server takes for one."""
@@ -163,7 +164,7 @@ async def retry(bus: Bus, found: Found, person: str, wait_s: float) -> Retried:
             f"`shanty dead drop {letter.letter}` puts it away"
         )
     if letter.mail:
-        if letter.code not in NOT_READ:
+        if letter.code not in NOT_FOR_EVER:
             raise UsageError(
                 f"{letter.mail} was rejected for what it says, and would be again: {one_line(letter.reason)}; "
                 f"`shanty dead drop {letter.letter}` puts it away"

@@ -27,6 +27,7 @@ from typing import Any, Protocol, get_type_hints
 import msgspec
 
 from shanty_protocol import Brief
+from shanty_runtime.agent.schema import checker
 from shanty_runtime.tools.base import Tool, argument_schema
 from shanty_runtime.tools.workspace import Workspace
 
@@ -38,8 +39,10 @@ class Context(Protocol):
     thread: str
     brief: Brief
     """The whole delegation: objective, guidance, files."""
-    workspace: Workspace
-    """The run's files. A write made again after a crash gives the version it made the first time."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """The run's files. A write made again after a crash gives the version it made the first time."""
 
     async def call(self, tool: Tool, arguments: msgspec.Struct) -> Any:
         """Call a tool as a step of this thread: journaled, and not repeated once it has returned.
@@ -66,6 +69,11 @@ class Handler(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def input_schema(self) -> dict[str, Any]:
         return argument_schema(self.input_type)
+
+    @cached_property
+    def problems_with_input(self) -> Callable[[Any], str]:
+        """What is wrong with a value as input, in one sentence; empty where nothing is."""
+        return checker(self.input_schema)
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:

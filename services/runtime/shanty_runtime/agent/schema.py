@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema_rs
@@ -13,7 +14,15 @@ MAX_PROBLEMS = 5
 
 def problems_with(value: Any, schema: dict[str, Any]) -> str:
     """What is wrong with a value, in one sentence with JSON paths; empty where it fits the schema."""
-    validator = _validator(msgspec.json.encode(schema, order="deterministic"))
+    return _problems(_validator(msgspec.json.encode(schema, order="deterministic")), value)
+
+
+def checker(schema: dict[str, Any]) -> Callable[[Any], str]:
+    """`problems_with` for many values and one schema."""
+    return functools.partial(_problems, jsonschema_rs.validator_for(schema))
+
+
+def _problems(validator: Any, value: Any) -> str:
     if validator.is_valid(value):
         return ""
     found = [f"{_path(error.instance_path)}: {error.message}" for error in validator.iter_errors(value)]

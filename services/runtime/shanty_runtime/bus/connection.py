@@ -188,7 +188,13 @@ class Connection:
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float = 0.0
     ) -> Incoming:
         """Send a message and await the one answer to it. Raises BusUnavailable where none came in time."""
-        return await self._ask(subject, data, None, headers, timeout_s)
+        asked = self._ask(subject, data, None, headers, timeout_s)
+        try:
+            if self._client.has_to_wait:
+                await self._client.flushed()
+            return await asked.done
+        finally:
+            self._forget(asked)
 
     async def converse(
         self,
@@ -203,30 +209,40 @@ class Connection:
 
         Raises BusUnavailable where nothing more came for `timeout_s`.
         """
-        await self._ask(subject, data, hear, headers, timeout_s)
+        asked = self._ask(subject, data, hear, headers, timeout_s)
+        try:
+            if self._client.has_to_wait:
+                await self._client.flushed()
+            await asked.done
+        finally:
+            self._forget(asked)
 
-    async def _ask(
+    def _ask(
         self,
         subject: str,
         data: bytes,
         hear: Callable[[Incoming], bool] | None,
         headers: Mapping[str, str] | None,
         timeout_s: float,
-    ) -> Incoming:
-        """The last answer to a message."""
-        if not self.connected:
+    ) -> _Asked:
+        """Send a message that is answered. Whoever asks says `_forget` in the end."""
+        if not self._client.is_connected:
             raise BusUnavailable(f"not connected to {self._where}: {self._last_error or 'trying again'}")
         self._asked_count += 1
-        reply = f"{self._answers}{self._asked_count}"
-        asked = self._asked[reply] = _Asked(subject, hear, timeout_s or self.settings.request_timeout_s)
-        try:
-            await self._send(subject, data, reply, headers)
-            if self._expiring is None:
-                self._expiring = asked.loop.call_later(EXPIRY_CHECK_S, self._expire)
-            return await asked.done
-        finally:
-            asked.forget()
-            del self._asked[reply]
+        asked = _Asked(
+            f"{self._answers}{self._asked_count}", subject, hear, timeout_s or self.settings.request_timeout_s
+        )
+        self._send(subject, data, asked.reply, headers)
+        self._asked[asked.reply] = asked
+        if self._expiring is None:
+            self._expiring = asked.loop.call_later(EXPIRY_CHECK_S, self._expire)
+        return asked
+
+    def _forget(self, asked: _Asked) -> None:
+        """Nobody waits any more. asyncio would complain of an error that nobody looked at."""
+        del self._asked[asked.reply]
+        if asked.done.done() and not asked.done.cancelled():
+            asked.done.exception()
 
     def _expire(self) -> None:
         """Give up what has waited for too long. One timer looks at all: most are answered before it does."""
@@ -268,16 +284,18 @@ class Connection:
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, *, reply: str = ""
     ) -> None:
         """Send a message and await nothing. While the connection is away it is kept, up to a limit."""
-        await self._send(subject, data, reply, headers)
+        self._send(subject, data, reply, headers)
+        if self._client.has_to_wait:
+            await self._client.flushed()
 
-    async def _send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+    def _send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
         block = header_block(headers) if headers else b""
         size_bytes = len(block) + len(data)
         if size_bytes > MAX_MESSAGE_BYTES or size_bytes > self._client._max_payload:
             limit_bytes = min(self.max_payload, MAX_MESSAGE_BYTES)
             raise PayloadTooLarge(f"the message on {subject}", size_bytes, limit_bytes)
         try:
-            await self._client.send(command_line(subject, reply, len(block), size_bytes), block, data)
+            self._client.send(command_line(subject, reply, len(block), size_bytes), block, data)
         except nats.errors.Error as error:
             raise translated(f"publishing on {subject}", error) from error
 
@@ -492,9 +510,10 @@ class Listening:
 class _Asked:
     """A request that waits for its answers."""
 
-    __slots__ = ("done", "hear", "heard_at", "loop", "subject", "timeout_s")
+    __slots__ = ("done", "hear", "heard_at", "loop", "reply", "subject", "timeout_s")
 
-    def __init__(self, subject: str, hear: Callable[[Incoming], bool] | None, timeout_s: float) -> None:
+    def __init__(self, reply: str, subject: str, hear: Callable[[Incoming], bool] | None, timeout_s: float) -> None:
+        self.reply = reply
         self.subject = subject
         self.hear = hear
         """None where there is one answer."""
@@ -530,11 +549,6 @@ class _Asked:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def forget(self) -> None:
-        """Nobody waits any more. asyncio would complain of an error that nobody looked at."""
-        if self.done.done() and not self.done.cancelled():
-            self.done.exception()
-
 
 class _Client(Client):
     """nats-py's client with its holes closed. Everything it learns goes to the Connection."""
@@ -548,22 +562,32 @@ class _Client(Client):
         self._ps = MessageParser(self, self.take)
         self._writing_soon = False
 
-    async def send(self, command: bytes, headers: bytes, data: bytes) -> None:
-        """Instead of `publish`, which checks every header's name, and swallows a cancellation while it waits."""
-        if self.is_closed or self._flush_queue is None:
+    def send(self, command: bytes, headers: bytes, data: bytes) -> None:
+        """Instead of `publish`, which checks every header's name, and swallows a cancellation while it waits.
+
+        Whoever sends says `flushed` where `has_to_wait` is true then.
+        """
+        if self._flush_queue is None or self.is_closed:
             raise nats.errors.ConnectionClosedError
         if self._pending_data_size + len(data) > self._max_pending_size and not self.is_connected:
             raise nats.errors.OutboundBufferLimitError
         frame = b"".join((command, headers, data, b"\r\n"))
         self._pending.append(frame)
         self._pending_data_size += len(frame)
-        if self._pending_data_size > self._max_pending_size:
-            flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self._flush_queue.put(flushed)
-            await flushed
-        elif not self._writing_soon:
+        if not self._writing_soon:
             self._writing_soon = True
             asyncio.get_running_loop().call_soon(self._write_out)
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Whether more is kept for the server than should be."""
+        return bool(self._pending_data_size > self._max_pending_size)
+
+    async def flushed(self) -> None:
+        assert self._flush_queue is not None, "something was sent"
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._flush_queue.put(done)
+        await done
 
     def _write_out(self) -> None:
         """Write what was sent since the event loop came by last, all at once."""

@@ -76,7 +76,11 @@ async def publish(
     connection: Connection, subject: str, data: bytes, headers: Mapping[str, str], *, timeout_s: float = 0.0
 ) -> int:
     """Store a message; its sequence. Raises Taken where an expectation in the headers does not hold."""
-    answer = await connection.request(subject, data, headers, timeout_s=timeout_s)
+    return _stored_at(subject, await connection.request(subject, data, headers, timeout_s=timeout_s))
+
+
+def _stored_at(subject: str, answer: Incoming) -> int:
+    """The sequence that JetStream's answer to a published message gives it."""
     try:
         ack = _ack_decoder.decode(answer.data)
     except msgspec.DecodeError as error:
@@ -108,6 +112,11 @@ async def write_once(
     alone: a specialist's account may ask for nothing that could show more than this one place.
     """
     expecting = {**headers, EXPECT_SEQ: "0", EXPECT_SEQ_SUBJECT: guard}
+    try:
+        answer = await connection.request(subject, data, expecting)
+        return RawMessage(subject, _stored_at(subject, answer), data, headers)
+    except (Taken, BusUnavailable, BusFull):
+        pass  # what is nearly always enough was not: from here on it is tried until it is settled
 
     async def attempt() -> RawMessage:
         try:

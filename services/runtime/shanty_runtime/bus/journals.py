@@ -113,7 +113,7 @@ class Journals:
         sent = {**entry.headers, **headers}
         if entry.own and (seal := chain.seal_of(entry.own, sent)):
             sent[CHAIN] = f"{sent[CHAIN]}-{seal}"
-        stream = entry_stream(lane_of(address.run))
+        stream = entry_stream(address.lane)
         standing = await jetstream.write_once(self._connection, stream, subject, address.guard, data, sent)
         if standing.subject == subject:
             metrics.message_stored(address)

@@ -105,6 +105,7 @@ class Pull:
         self.stream = stream
         self.consumer = consumer
         self.max_in_hand = max_in_hand
+        self._worth_asking = (max_in_hand + 1) // 2
         self.takes_copies = takes_copies
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -208,9 +209,9 @@ class Pull:
         if message.status == 0:
             self._requested = max(0, self._requested - 1)
             self._receive(Delivery(self, message))
-            self._backoff = Backoff(first_s=TROUBLE_PAUSE_S)
+            self._backoff.tries = 0
             self._news.set()
-            if self._requested == 0:
+            if self._has_room():
                 self._room.set()
         elif message.status != HEARTBEAT:
             self._on_request_ended(message)
@@ -254,15 +255,19 @@ class Pull:
             if self._trouble:
                 self._trouble = False
                 await asyncio.sleep(TROUBLE_PAUSE_S + self._backoff.next_s())
-            room = self.max_in_hand - len(self._in_hand) - self._requested
-            if self._connection.connected and (room >= (self.max_in_hand + 1) // 2 or room > 0 == self._requested):
-                await self._ask(room)
+            if self._connection.connected and self._has_room():
+                await self._ask(self.max_in_hand - len(self._in_hand) - self._requested)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._room.wait()
             if self._requested and self._connection.connected and self._is_lost():
                 logger.info("a pull on %s was not heard of any more; asking again", self.consumer)
                 self._forget_requests()
+
+    def _has_room(self) -> bool:
+        """Whether it is worth asking for more: for half of what may be in hand, or as nothing is asked for."""
+        room = self.max_in_hand - len(self._in_hand) - self._requested
+        return room >= self._worth_asking or room > 0 == self._requested
 
     async def _ask(self, batch: int) -> None:
         self._request_count += 1
@@ -301,13 +306,16 @@ class Pull:
     async def _settled(self, delivery: Delivery, verdict: bytes) -> None:
         if self._in_hand.get(delivery.seq) is delivery:
             del self._in_hand[delivery.seq]
-        self._room.set()
-        self._news.set()
+        if self._has_room():
+            self._room.set()
+        if self._ready:
+            self._news.set()
         try:
             await self._connection.publish(delivery.reply, verdict)
         except BusUnavailable as error:
             logger.info("%s will be delivered again: %s", delivery.subject, error)
-        self._rest()
+        if self._closed:
+            self._rest()
 
     def _rest(self) -> None:
         if self._closed and not self._in_hand and self._keeping is not None:

@@ -17,6 +17,8 @@ from shanty_runtime.errors import BusRefused
 MAX_CONTROL_LINE_BYTES = 4_096
 
 _LINE_END = re.compile(r"[\r\n]")
+_SPACE = re.compile(r"\s")
+_SUBJECT = re.compile(r"\S+")
 
 
 class Incoming:
@@ -154,7 +156,7 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 
 def command_line(subject: str, reply: str, header_bytes: int, size_bytes: int) -> bytes:
-    if f"{subject} {reply}".split() != ([subject, reply] if reply else [subject]):
+    if not _SUBJECT.fullmatch(subject) or _SPACE.search(reply):
         raise BusRefused(f"publishing on {subject!r}", 0, "this is not a subject")
     if header_bytes:
         return f"HPUB {subject} {reply} {header_bytes} {size_bytes}\r\n".encode()

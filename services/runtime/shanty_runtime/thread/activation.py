@@ -29,7 +29,7 @@ from shanty_protocol import (
 from shanty_protocol.ids import LOG
 from shanty_protocol.timers import DUE
 from shanty_runtime import telemetry
-from shanty_runtime.bus import Busy, Delivery
+from shanty_runtime.bus import Busy, Delivery, Lease, written
 from shanty_runtime.errors import Fenced, JournalExpired, PayloadTooLarge
 from shanty_runtime.telemetry.metrics import ActivationEnd
 from shanty_runtime.thread.asking import ask_model, compact
@@ -47,12 +47,15 @@ from shanty_runtime.thread.decide import (
     Reject,
     RunCalls,
     RunHandler,
+    Stamp,
     StartFanOut,
     Step,
     Write,
+    answer_at_once,
     asked_to_stop,
     decide,
     interject,
+    may_be_opened_by,
     reply_to_asker,
 )
 from shanty_runtime.thread.fanning import finish_fan_out, read_items, start_fan_out
@@ -61,6 +64,7 @@ from shanty_runtime.thread.handling import run_handler
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.hiring import played
 from shanty_runtime.thread.news import News
+from shanty_runtime.thread.patience import waited_in_vain
 from shanty_runtime.thread.permitting import ask_people
 from shanty_runtime.thread.state import State
 from shanty_runtime.thread.workplace import Loaded, Workplace
@@ -94,11 +98,26 @@ class Activation:
         self.deliveries: list[Delivery] = []
         self.handed_back = False
         """Whether it ended before the thread rested, because the worker is draining."""
-        self._waiting: dict[str, Received] = {}
+        self._waiting: dict[str, Received] = workplace.patience.remembered(run, thread)
         self._rejected: set[str] = set()
         self._due_ms = 0
         self._news = News()
-        self._held = self._taken_up()
+        self.stop_requested = False
+        """A Python handler ends before its next step."""
+        self._thread: HeldThread | None = None
+
+    @property
+    def held(self) -> HeldThread:
+        """The thread as far as it is known: before its journal is read, nothing is."""
+        if self._thread is None:
+            state = State(run=self.run_id, thread=self.thread, profile=self.workplace.profile)
+            self._thread = HeldThread(self.workplace, None, state, self._waiting)
+        return self._thread
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was done that `held` would have to know."""
+        return self._thread is None
 
     def post(self, mail: Received, delivery: Delivery | None = None) -> None:
         """Hand over a mail; without a delivery it was only heard, and its delivery will come by itself."""
@@ -116,28 +135,28 @@ class Activation:
 
     async def run(self) -> None:
         """Work until the thread rests. Returns with every delivery acked or put back."""
-        if self._held.lease is not None or self._held.state.next_n:
-            self._held = self._taken_up()
-        alone = self._may_be_all()
+        self._thread = None
+        opener = self._may_be_all()
         try:
-            if not alone:
-                self._held.listen()
+            if opener is None:
+                self.held.listen()
                 lease = await self.workplace.bus.leases.take(self.lease_key, self.workplace.replica)
                 if isinstance(lease, Busy):
                     telemetry.metrics.activation_ended(self.workplace.profile.agent, "busy")
                     await self.put_back(random.uniform(*BUSY_DELAY_S))
                     return
-                self._held.lease = lease
+                self.held.lease = lease
             with telemetry.log_context(run=self.run_id, thread=self.thread):
-                await self._take_up(self.deliveries[0], alone=alone)
+                await self._take_up(self.deliveries[0], opener)
         finally:
-            self._held.stop_listening()
+            if not self.untouched:
+                self.held.stop_listening()
 
     async def hand_back(self) -> None:
         """Let another worker go on. The lease goes first: whoever gets the mail must not find the thread taken."""
         self.handed_back = True
-        if self._held.lease is not None:
-            await self._held.lease.release()
+        if (lease := self._lease) is not None:
+            await lease.release()
         await self.put_back(0)
 
     async def put_back(self, delay_s: float) -> None:
@@ -147,33 +166,35 @@ class Activation:
 
     # One hold
 
-    def _taken_up(self) -> HeldThread:
-        """The thread as it is before anything is known of it."""
-        state = State(run=self.run_id, thread=self.thread, profile=self.workplace.profile)
-        return HeldThread(self.workplace, None, state, self._waiting)
+    @property
+    def _lease(self) -> Lease | None:
+        return None if self._thread is None else self._thread.lease
 
-    def _may_be_all(self) -> bool:
-        """Whether what wakes the thread may be all it is ever told: then its answer may need no lease, see `held`."""
-        if self.workplace.profile.handler is None or len(self.deliveries) != 1 or len(self._waiting) != 1:
-            return False
-        delivery, known = self.deliveries[0], self.workplace.knows(self.run_id, self.thread)
+    def _may_be_all(self) -> Received | None:
+        """What wakes the thread, where that may be all it is ever told: its answer may need no lease, see `held`."""
+        profile = self.workplace.profile
+        if profile.handler is None or len(self.deliveries) != 1 or len(self._waiting) != 1:
+            return None
+        delivery = self.deliveries[0]
         mail = self._waiting.get(delivery.subject)
-        first = mail is not None and isinstance(mail.entry, DelegationSent) and not mail.entry.after
-        return first and delivery.delivered == 1 and not known
+        if mail is None or delivery.delivered != 1 or self.workplace.knows(self.run_id, self.thread):
+            return None
+        return mail if may_be_opened_by(profile, self.thread, mail) else None
 
     async def _load(self) -> Loaded:
         loaded = await self.workplace.load(self.run_id, self.thread)
         if loaded.state.team not in ("", self.workplace.profile.team):
             raise Fenced(f"it belongs to team {loaded.state.team}")
-        self._held.go_on(loaded.state)
+        self.held.go_on(loaded.state)
         return loaded
 
-    async def _take_up(self, trigger: Delivery, *, alone: bool) -> None:
+    async def _take_up(self, trigger: Delivery, opener: Received | None) -> None:
+        """`opener`: the delegation, where it may be all there is."""
         end: ActivationEnd = "failed"
         try:
-            loaded = Loaded(self._held.state, {}) if alone else await self._load()
+            loaded = await self._load() if opener is None else None
             with self._spans(trigger, loaded):
-                rested = await self._work()
+                rested = (opener is not None and await self._answered_at_once(opener)) or await self._work()
             if rested:
                 await self._settle()
             else:
@@ -199,7 +220,7 @@ class Activation:
             # Whatever else goes wrong counts as a death of this worker: the lease runs out instead of being given
             # back, the next holder finds it abandoned, and a thread that does this each time is given up.
             telemetry.metrics.activation_ended(self.workplace.profile.agent, end)
-            lease = self._held.lease
+            lease = self._lease
             if end != "failed":
                 if lease is not None:
                     await lease.release()
@@ -208,20 +229,24 @@ class Activation:
                 if lease is not None:
                     lease.abandon()
 
+    async def _answered_at_once(self, opener: Received) -> bool:
+        """Run the handler, and nothing else. True where it has answered without a step, and that was all."""
+        if self.workplace.draining:
+            return False
+        self._news.clear()
+        answered = await self._run_handler(opener)
+        return answered and self._lease is None and not self._news.come
+
     async def _work(self) -> bool:
         """Step after step. True where the thread rests, False where the worker is draining and hands it back."""
-        abandoned, read_to = self._held.abandoned, self._held.state.next_n
+        abandoned, read_to = self.held.abandoned, self.held.state.next_n
         while not self.workplace.draining:
             self._news.clear()
-            if self._held.lease is None and self._held.state.next_n:  # it has answered, and there is more
-                await self._go_on_under_lease()
-                continue
-            if self._held.lease is not None and not self._held.lease.held():
-                raise Fenced("the lease ran out before the next step")
+            if self._lease is None:  # there is more to it than its answer
+                await self.held.hold()
+                await self._load()
+            self.held.check_lease("the next step")
             step = self._decide(abandoned=abandoned)
-            if self._held.lease is None and not isinstance(step, RunHandler):
-                await self._go_on_under_lease()
-                continue
             match step:
                 case Park():
                     await self._be_sure_that_nothing_is_due(read_to)
@@ -233,50 +258,44 @@ class Activation:
                 case Reject():
                     await self._reject(step)
                 case Write():
-                    await self._held.write(step.drafts)
+                    await self.held.write(step.drafts)
                     await self._ack_surplus()
                     abandoned = abandoned and not isinstance(step.drafts[0].entry, ThreadTakenOver)
                 case FireTimer():
                     await self._fire_timer(step.late)
                 case AskModel():
-                    await self._attentively(ask_model(self._held))
+                    await self._attentively(ask_model(self.held))
                 case Compact():
-                    await self._attentively(compact(self._held))
+                    await self._attentively(compact(self.held))
                 case AskPeople():
-                    await ask_people(self._held, step.calls)
+                    await ask_people(self.held, step.calls)
                 case RunCalls():
-                    await self._attentively(run_calls(self._held, step.calls, self._held.profile.tools))
+                    await self._attentively(run_calls(self.held, step.calls, self.held.profile.tools))
                 case StartFanOut():
-                    await start_fan_out(self._held, step.call)
+                    await start_fan_out(self.held, step.call)
                 case ReadItems():
-                    await read_items(self._held, step.call_id)
+                    await read_items(self.held, step.call_id)
                 case FinishFanOut():
-                    await finish_fan_out(self._held, step.call_id)
+                    await finish_fan_out(self.held, step.call_id)
                 case RunHandler():
                     await self._run_handler(step.mail)
-                    if self._held.lease is None and self._held.state.next_n and not self._news.come:
-                        return True  # it has answered, and that was all
         return False
-
-    async def _go_on_under_lease(self) -> None:
-        await self._held.hold()
-        await self._load()
 
     async def _be_sure_that_nothing_is_due(self, read_to: int) -> None:
         """A timer came, and the journal says there is nothing to do. A replica that lags may have shown an old one.
 
         Elsewhere the next write would be refused and tell; here none follows, and the timer would have come in vain.
         """
-        state, journals = self._held.state, self.workplace.bus.journals
+        state, journals = self.held.state, self.workplace.bus.journals
         if self._due_ms and state.next_n == read_to and await journals.is_taken(state.address(LOG)):
             raise Fenced("what was read of its journal is not all of it")
 
     def _decide(self, *, abandoned: bool) -> Step:
-        self._held.due_ms = self._due_ms
-        return decide(self._held.state, self._mails(), self._held.stamp(), abandoned=abandoned)
+        self.held.due_ms = self._due_ms
+        return decide(self.held.state, self._mails(), self.held.stamp(), abandoned=abandoned)
 
     def _mails(self) -> list[Received]:
-        consumed = self._held.state.consumed
+        consumed = self.held.state.consumed
         for subject in [each for each in self._waiting if each in consumed]:
             del self._waiting[subject]
         return [mail for subject, mail in self._waiting.items() if subject not in self._rejected]
@@ -301,7 +320,8 @@ class Activation:
 
     async def _interrupted(self, step: asyncio.Task[None]) -> bool:
         """Take in what cannot wait for the end of the step. True where it ended the step."""
-        held, mails = self._held, self._mails()
+        await self._put_back_surplus()
+        held, mails = self.held, self._mails()
         stop = asked_to_stop(held.state, mails)
         if stop == "abort":
             await withdraw(held)
@@ -315,16 +335,24 @@ class Activation:
 
     async def _news_or_end(self, step: asyncio.Task[None]) -> None:
         """Until mail comes, the step ends, or the time to wrap up is over."""
-        stopping = self._held.state.stopping
-        left_s = None if stopping is None else max(0.0, (stopping.until_ms - self._held.stamp().at_ms) / 1000)
+        stopping = self.held.state.stopping
+        left_s = None if stopping is None else max(0.0, (stopping.until_ms - self.held.stamp().at_ms) / 1000)
         waited_for: tuple[asyncio.Future[None], ...] = (step, self._news.arrival())
         await asyncio.wait(waited_for, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _settle(self) -> None:
         """The thread rests: ack what it took in, and put back what has to wait for an earlier mail."""
-        wake_ms = None if self.workplace.has_timers else self._held.state.next_wake_ms
+        if self.untouched:
+            for delivery in self._take_deliveries():
+                await delivery.ack()
+            return
+        wake_ms = None if self.workplace.has_timers else self.held.state.next_wake_ms
+        for mail in self._waits_in_vain():
+            await self._reject(Reject(mail, "out_of_order", waited_in_vain(mail.entry)))
+            self.workplace.patience.given_up(mail)
+        self.workplace.patience.rested(self.run_id, self.thread, self.held.state.consumed, self._rejected)
         for delivery in self._take_deliveries():
-            taken = delivery.subject in self._held.state.consumed
+            taken = delivery.subject in self.held.state.consumed
             if taken and wake_ms is not None:
                 # What the thread took in long ago wakes it when it is delivered again.
                 await delivery.nak((wake_ms - self.workplace.bus.clock.now_ms()) / 1000)
@@ -334,13 +362,32 @@ class Activation:
             else:
                 await delivery.nak(waiting_delay_s(delivery.delivered))
 
+    def _waits_in_vain(self) -> list[Received]:
+        """Mail of senders that leave too much waiting for what does not come."""
+        if self.held.lease is None:
+            return []
+        consumed, over = self.held.state.consumed, self.workplace.patience.is_over
+        return [
+            mail
+            for each in self.deliveries
+            if each.subject not in consumed and each.subject not in self._rejected
+            if (mail := self._waiting.get(each.subject)) is not None
+            if over(mail, self.run_id, self.thread, len(each.data))
+        ]
+
     async def _ack_surplus(self) -> None:
         """Ack what was taken in, long before the thread rests. One is kept: should we die, it wakes the thread."""
         if len(self.deliveries) > MOST_IN_HAND:
-            taken = [each for each in self.deliveries if each.subject in self._held.state.consumed]
+            taken = [each for each in self.deliveries if each.subject in self.held.state.consumed]
             for delivery in taken[1:]:
                 await delivery.ack()
             self.deliveries = [each for each in self.deliveries if not each.settled]
+
+    async def _put_back_surplus(self) -> None:
+        """Leave room to other threads while a step takes long. What is put back is known here all the same."""
+        while len(self.deliveries) > MOST_IN_HAND:
+            delivery = self.deliveries.pop()
+            await delivery.nak(waiting_delay_s(delivery.delivered))
 
     async def _leave(self, delay_s: float) -> None:
         """Give the thread up: what is known of it here may be wrong, and its mail is for somebody else."""
@@ -361,57 +408,71 @@ class Activation:
 
     # Steps
 
-    async def _run_handler(self, mail: Received | None) -> None:
-        """Run the Python handler from its start; steps that had returned are not repeated."""
+    async def _run_handler(self, mail: Received | None) -> bool:
+        """Run the Python handler from its start; steps that had returned are not repeated. True: it has answered."""
         task, aborted = asyncio.current_task(), False
         assert task is not None, "an activation is a task"
 
         def listen() -> None:
             # A handler names what it has begun itself, so nothing is taken in before it has ended.
             nonlocal aborted
-            stop = asked_to_stop(self._held.state, self._mails())
-            self._held.stop_requested = bool(stop)
+            stop = asked_to_stop(self.held.state, self._mails())
+            self.stop_requested = bool(stop)
             if stop == "abort" and not aborted:
                 aborted = True
                 task.cancel()
 
-        self._held.stop_requested = False
+        self.stop_requested = False
         self._news.tell = listen
         try:
-            outcome = await run_handler(self._held, mail)
+            outcome = await run_handler(self, mail)
         except asyncio.CancelledError:
             if not aborted or task.uncancel():
                 raise
-            return
+            return False
         finally:
             self._news.tell = None
         if aborted and task.uncancel():
             raise asyncio.CancelledError
         if outcome is None or aborted:
-            return
-        opener = mail if mail is not None and mail.subject not in self._held.state.consumed else None
+            return False
         try:
-            await self._answer(outcome, opener)
+            await self._answer(outcome, mail)
         except (UnwritableMessage, PayloadTooLarge) as error:
-            await self._answer(Outcome(status="failed", code="handler_failed", summary=str(error)), opener)
+            await self._answer(Outcome(status="failed", code="handler_failed", summary=str(error)), mail)
+        return True
 
-    async def _answer(self, outcome: Outcome, opener: Received | None = None) -> None:
-        """Reply to all that was asked so far."""
-        held = self._held
-        due = reply_to_asker(held.state, held.stamp(), outcome, opener)
+    async def _answer(self, outcome: Outcome, opener: Received | None) -> None:
+        """Reply to all that was asked so far. `opener`: the delegation, where no entry named it before."""
+        if opener is not None and self.untouched and not telemetry.recording():
+            await self._answer_at_once(outcome, opener)
+            return
+        held = self.held
+        unnamed = opener if opener is not None and opener.subject not in held.state.consumed else None
+        due = reply_to_asker(held.state, held.stamp(), outcome, unnamed)
         await held.write((Draft(due.to, due.entry),))
+
+    async def _answer_at_once(self, outcome: Outcome, opener: Received) -> None:
+        """What `held.write` does of a thread of which nothing is known but the delegation."""
+        bus, agent = self.workplace.bus, self.workplace.profile.agent
+        due = answer_at_once(opener, Stamp(bus.clock.now_ms(), self.workplace.replica, fence=0), outcome)
+        address = EntryAddress(due.to, self.run_id, self.thread, agent, 0)
+        placed = await bus.journals.place(written(address, due.entry), telemetry.inject())
+        if not placed.ours:
+            raise Fenced(f"place 0 of {self.lease_key} was taken by another worker")
+        telemetry.metrics.entry_written(address, due.entry, opener.entry.at_ms)
 
     async def _fire_timer(self, late: Sequence[str]) -> None:
         """Write down that a deadline has passed, and which of the late threads nobody had even started on."""
         found = await asyncio.gather(*(self._has_started(thread) for thread in late))
-        stamp = self._held.stamp()
+        stamp = self.held.stamp()
         unstarted = tuple(thread for thread, started in zip(late, found, strict=True) if not started)
         entry = TimerFired(at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence, unstarted=unstarted)
-        await self._held.write((Draft(LOG, entry),))
+        await self.held.write((Draft(LOG, entry),))
 
     async def _has_started(self, thread: str) -> bool:
         """Whether its first entry is there: a step of its own, or its reply. A lead in a zone may read no other."""
-        specialist = self._held.state.children[thread].specialist
+        specialist = self.held.state.children[thread].specialist
         to = (LOG, self.workplace.profile.agent)
         first = [EntryAddress(each, self.run_id, thread, specialist, 0).subject for each in to]
         return bool(await self.workplace.bus.journals.get_all(first))
@@ -419,7 +480,7 @@ class Activation:
     async def _set_timer(self) -> None:
         """One timer a thread: when it has to wake next. One that is set to an earlier time will do."""
         key, timers = (self.run_id, self.thread), self.workplace.timers
-        deadline_ms = self._held.state.next_wake_ms
+        deadline_ms = self.held.state.next_wake_ms
         known_ms = timers.get(key, 0)
         still_to_come = known_ms > max(self._due_ms, self.workplace.bus.clock.now_ms())
         if deadline_ms is None:
@@ -434,9 +495,9 @@ class Activation:
         return TimerAddress(phase, self.workplace.profile.agent, self.run_id, self.thread, DUE)
 
     async def _reject(self, step: Reject) -> None:
-        if self._held.lease is None or not self._held.lease.held():
+        if self.held.lease is None or not self.held.lease.held():
             raise Fenced("what cannot be taken in here may be for whoever has the thread now")
-        if await self.workplace.bus.journals.get(self._held.state.address(LOG).guard) is not None:
+        if await self.workplace.bus.journals.get(self.held.state.address(LOG).guard) is not None:
             raise Fenced("it may be taken in by what another worker has written since this one read the journal")
         delivery = next((each for each in self.deliveries if each.subject == step.mail.subject), None)
         if delivery is not None:  # a mail that was only heard is put away when it is delivered
@@ -445,24 +506,24 @@ class Activation:
 
     # Tracing
 
-    def _spans(self, trigger: Delivery, loaded: Loaded) -> AbstractContextManager[object]:
-        """One turn of the agent, caused by the mail that woke it."""
+    def _spans(self, trigger: Delivery, loaded: Loaded | None) -> AbstractContextManager[object]:
+        """One turn of the agent, caused by the mail that woke it. Nothing need be loaded for its first one."""
         if telemetry.recording():
             return self._turn_spans(trigger, loaded)
         mail = self._waiting.get(trigger.subject)
         return telemetry.process_span(self._timer("due") if mail is None else mail.address, trigger.headers)
 
     @contextmanager
-    def _turn_spans(self, trigger: Delivery, loaded: Loaded) -> Iterator[None]:
+    def _turn_spans(self, trigger: Delivery, loaded: Loaded | None) -> Iterator[None]:
         """A lead's turn is a piece of its team's workflow."""
         mail = self._waiting.get(trigger.subject)
         opening = mail.entry if mail is not None and isinstance(mail.entry, DelegationSent) else None
-        profile = loaded.state.profile
+        profile = self.workplace.profile if loaded is None else loaded.state.profile
         if opening is not None and opening.hired is not None:
             profile = played(profile, opening.hired)
         address = self._timer("due") if mail is None else mail.address
         # On a takeover the trace goes on from where the worker before us broke off.
-        before = telemetry.span_context_of(loaded.last_headers) if self._held.abandoned else None
+        before = telemetry.span_context_of(loaded.last_headers) if loaded and self.held.abandoned else None
         with ExitStack() as spans:
             spans.enter_context(
                 telemetry.process_span(
@@ -477,7 +538,9 @@ class Activation:
             )
             if profile.role == "lead":
                 spans.enter_context(telemetry.workflow_span(profile.team, self.run_id))
-            caller = (mail.address.agent, mail.address.thread) if mail and opening else loaded.state.opener
+            caller = (mail.address.agent, mail.address.thread) if mail and opening else None
+            if caller is None and loaded is not None:
+                caller = loaded.state.opener
             spans.enter_context(
                 telemetry.agent_span(
                     profile.name,

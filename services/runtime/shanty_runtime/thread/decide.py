@@ -48,9 +48,11 @@ from shanty_protocol import (
 from shanty_protocol.ids import DEAD, HOST, LOG, OPERATORS, is_agent_thread, parent_thread
 from shanty_protocol.subjects import parse_entry
 from shanty_runtime.agent.budget import filled
+from shanty_runtime.agent.profile import Profile
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.thread import approvals, fanout, grading, hedging, hiring, people, questions
 from shanty_runtime.thread.dialogue import MAX_COMPACTIONS, Call
+from shanty_runtime.thread.escrow import NOTHING_SPENT
 from shanty_runtime.thread.fold import stopped_outcome
 from shanty_runtime.thread.sending import with_brief
 from shanty_runtime.thread.state import Due, Peer, State
@@ -389,23 +391,39 @@ def _admit_answer(state: State, mail: Received, entry: QuestionAnswered | Approv
     return Reject(mail, "stale", stale) if stale else "take"
 
 
+def may_be_opened_by(profile: Profile, thread: str, mail: Received) -> bool:
+    """Whether a thread of which nothing else is known is opened by this mail, and the mail waits for no other."""
+    entry, sender = mail.entry, mail.address
+    if not isinstance(entry, DelegationSent) or entry.after or sender.agent in {OPERATORS, *_below(profile)}:
+        return False
+    return not _not_opened_by(sender.thread, thread)
+
+
+def _below(profile: Profile) -> set[str]:
+    """Who answers here, and asks nothing."""
+    return {HOST, *profile.contracts, *grading.graders_of(profile)}
+
+
+def _not_opened_by(opener: str, thread: str) -> str:
+    """Why one thread may not open another; empty where it may."""
+    parent = parent_thread(thread)
+    if parent is None:
+        return f"agent thread {opener} may not open thread 0" if is_agent_thread(opener) else ""
+    return "" if opener == parent else f"thread {opener} may not open {thread}: it is not its parent"
+
+
 def _not_allowed(state: State, mail: Received, taken: Sequence[Received]) -> str:
     """Why this sender may not send this to this thread; empty where it may. The author is pinned by the server."""
     agent, thread = mail.address.agent, mail.address.thread
     opening = _opening(taken)
     opener = (opening.address.agent, opening.address.thread) if opening else state.opener
-    below = {HOST, *state.profile.contracts, *grading.graders_of(state.profile)}
-    if agent in below and _asks(mail.entry):
+    if _asks(mail.entry) and agent in _below(state.profile):
         return f"{agent} is a specialist of {state.profile.agent}: it answers, and starts nothing here"
     match mail.entry:
         case DelegationSent():
             if opener is not None:
                 return f"thread {state.thread} was opened by {opener[0]} already"
-            if parent_thread(state.thread) is None:
-                return f"agent thread {thread} may not open thread 0" if is_agent_thread(thread) else ""
-            if thread != parent_thread(state.thread):
-                return f"thread {thread} may not open {state.thread}: it is not its parent"
-            return ""
+            return _not_opened_by(thread, state.thread)
         case BudgetGranted():
             allowed = agent == OPERATORS and state.is_a_run
             return "" if allowed else "only people grant more, and to a run as a whole"
@@ -513,6 +531,22 @@ def reply_to_asker(state: State, stamp: Stamp, outcome: Outcome, opener: Receive
         spent=state.escrow.spent,
     )
     return Due(peer[0], reply)
+
+
+def answer_at_once(mail: Received, stamp: Stamp, outcome: Outcome) -> Due:
+    """What `reply_to_asker` gives where the delegation is all that the thread has ever been told."""
+    reply = ThreadReplied(
+        at_ms=stamp.at_ms,
+        by=stamp.by,
+        fence=stamp.fence,
+        consumed=(mail.subject,),
+        to_thread=mail.address.thread,
+        outcome=outcome,
+        answers=mail.subject,
+        cost_microusd=0,
+        spent=NOTHING_SPENT,
+    )
+    return Due(mail.address.agent, reply)
 
 
 def _stamped(kind: type[Entry], stamp: Stamp, **fields: object) -> Entry:

@@ -29,6 +29,8 @@ NEEDED = ("cost_microusd", "tokens", "model_calls")
 REPLY_GRACE_S = 15.0
 """How much longer than a specialist's time its lead waits for its reply."""
 
+NOTHING_SPENT = Spent()
+
 Amounts = dict[str, int]
 """How much of each of COUNTED; what is not named is not limited, or none."""
 

@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import msgspec
 
 from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
 from shanty_protocol.codec import digest_of
 from shanty_protocol.ids import LOG
-from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.errors import Fenced, ToolError
 from shanty_runtime.redaction import redact
 from shanty_runtime.thread import approvals
@@ -23,42 +23,62 @@ from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.fold import exhausted_outcome
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.permitting import ask_people
+from shanty_runtime.thread.workplace import Workplace
 from shanty_runtime.tools.base import Tool
+from shanty_runtime.tools.workspace import Workspace
 
 logger = logging.getLogger("shanty.thread")
 
 
-async def run_handler(held: HeldThread, mail: Received | None) -> Outcome | None:
+class Holder(Protocol):
+    """Who has the thread. What a handler does without is not made for it."""
+
+    workplace: Workplace
+    run_id: str
+    thread: str
+    stop_requested: bool
+    """A handler ends before its next step."""
+
+    @property
+    def held(self) -> HeldThread: ...
+
+    @property
+    def untouched(self) -> bool:
+        """Whether `held` has not been asked for."""
+
+
+async def run_handler(holder: Holder, mail: Received | None) -> Outcome | None:
     """What the handler answers; None where it came to a step that may not begin: it is to stop, or its worker is.
 
     `mail` is the delegation, until an entry of the journal has named it.
     """
-    handler = held.profile.handler
+    handler = holder.workplace.profile.handler
     assert handler is not None
-    context = HandlerContext(held, mail)
+    context = HandlerContext(holder, mail)
     given = context.brief.input or {}
-    if problem := problems_with(given, handler.input_schema):
+    if problem := handler.problems_with_input(given):
         return Outcome(status="refused", code="invalid_input", summary=problem)
     try:
         order = msgspec.convert(given, handler.input_type)
         value = await context.run_to_end(handler.function(order, context))
         if context.halted:
-            return exhausted_outcome(held.state, context.exhausted) if context.exhausted else None
+            return exhausted_outcome(holder.held.state, context.exhausted) if context.exhausted else None
     except Fenced:
         raise
     except Exception as error:
         # A handler's exception is its answer: what fails by itself fails the second time too.
-        logger.exception("the handler of %s failed", held.profile.agent)
+        logger.exception("the handler of %s failed", holder.workplace.profile.agent)
         return Outcome(status="failed", code="handler_failed", summary=redact(f"{type(error).__name__}: {error}"))
     result = None if value is None else msgspec.to_builtins(value)
-    return Outcome(status="ok", result=result, files=tuple(held.state.files.values()))
+    files = () if holder.untouched else tuple(holder.held.state.files.values())
+    return Outcome(status="ok", result=result, files=files)
 
 
 class HandlerContext:
     """Implements `agent.handler.Context`. Steps are known by their order: the third call is `step-3` in every run."""
 
-    def __init__(self, held: HeldThread, mail: Received | None) -> None:
-        self._held = held
+    def __init__(self, holder: Holder, mail: Received | None) -> None:
+        self._holder = holder
         self._mail = mail
         self._opening = asyncio.Lock()
         self._requesting = asyncio.Lock()
@@ -69,22 +89,28 @@ class HandlerContext:
         """The limit it has come to: the code of its reply."""
         self._fresh_calls = 0
         """Those that were not begun before a crash."""
-        self._calls_before = held.state.escrow.counted["tool_calls"]
+        self._calls_before = 0 if mail else holder.held.state.escrow.counted["tool_calls"]
         self._runs_in: asyncio.Task[Any] | None = None
         self.halted = False
         """True once the handler has come to a step it may not begin, and none that it began is at work."""
-        self.run, self.thread = held.state.run, held.state.thread
-        brief = held.state.brief
-        if mail is not None:
-            assert isinstance(mail.entry, DelegationSent)
-            brief = mail.entry.brief
-        assert brief is not None
+        self.run, self.thread = holder.run_id, holder.thread
+        order = None if mail is None else mail.entry
+        brief = order.brief if isinstance(order, DelegationSent) else holder.held.state.brief
+        assert brief is not None, "a handler runs for a delegation"
         self.brief = brief
-        self.workspace = held.workspace(f"{self.run}.{self.thread}.handler")
+
+    @property
+    def _held(self) -> HeldThread:
+        return self._holder.held
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The run's files."""
+        return self._held.workspace(f"{self.run}.{self.thread}.handler")
 
     async def run_to_end(self, work: Awaitable[Any]) -> Any:
         """What the handler gives; None where it was halted: then nothing of it runs any more."""
-        task = self._runs_in = asyncio.current_task()
+        self._runs_in = task = asyncio.current_task()
         assert task is not None, "a handler runs in a step's task"
         try:
             value = await work
@@ -186,7 +212,7 @@ class HandlerContext:
     @asynccontextmanager
     async def _step(self) -> AsyncIterator[None]:
         """No step begins once the thread or its worker is to stop: the handler waits here until it is cancelled."""
-        if self._held.stop_requested or self._held.workplace.draining:
+        if self._holder.stop_requested or self._holder.workplace.draining:
             await self._halt()
         self._steps_at_work += 1
         try:

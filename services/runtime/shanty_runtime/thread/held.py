@@ -45,8 +45,6 @@ class HeldThread:
         """What has been received for the thread, by subject; more may be posted at any time."""
         self.due_ms = 0
         """A deadline that a timer says has come, should what we take for the time be behind."""
-        self.stop_requested = False
-        """A Python handler ends before its next step."""
         self._listens = False
         self._writing = asyncio.Lock()
         if lease is not None:
@@ -142,7 +140,7 @@ class HeldThread:
         else:
             stored = await asyncio.gather(*(self._append(each) for each in chained))
         if self.lease is None:
-            self._note_answer(*places[0])
+            self.note_answer(*places[0])
             return
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
@@ -153,7 +151,7 @@ class HeldThread:
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
             metrics.people_wait(self.profile.agent, waited_before, people.requests_open(self.state))
 
-    def _note_answer(self, address: EntryAddress, entry: Entry) -> None:
+    def note_answer(self, address: EntryAddress, entry: Entry) -> None:
         """Of the one answer: whatever else is done with the thread begins with its lease, and with its journal."""
         self.state.next_n = address.n + 1
         self.state.consumed.update(entry.consumed)

@@ -210,11 +210,7 @@ class Worker:
                 await activation.run()
         except Exception:
             # The mail is not acked, so the thread is taken up again, and its attempts are counted.
-            logger.exception(
-                "working on %s failed",
-                activation.lease_key,
-                extra={"run": activation.run_id, "thread": activation.thread},
-            )
+            logger.exception("working on %s failed", activation.lease_key)
         finally:
             del self._active[key]
             metrics.threads_active(self.workplace.profile.agent, self.active)

@@ -18,6 +18,7 @@ from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics
 from shanty_runtime.thread.ears import Ears
 from shanty_runtime.thread.fold import apply
+from shanty_runtime.thread.patience import Patience
 from shanty_runtime.thread.state import State
 
 logger = logging.getLogger("shanty.thread")
@@ -49,6 +50,7 @@ class Workplace:
         """No new step is begun any more."""
         self.has_timers = bus.settings.zone == "control"
         """In an account of its own an agent has none: a thread that waits leaves a mail with the server instead."""
+        self.patience = Patience()
         self.timers: dict[Key, int] = {}
         """When the timers that were set here are due, in milliseconds since 1970."""
         self._states: OrderedDict[Key, State] = OrderedDict()
