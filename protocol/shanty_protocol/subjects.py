@@ -275,6 +275,16 @@ def timer_filter(lane: str, agent: str) -> str:
     return f"shanty.timer.{checked_lane(lane)}.due.{checked('agent', agent)}.>"
 
 
+def run_mail_filter(run: str, agent: str) -> str:
+    """All mail of an agent in a run."""
+    return f"shanty.{lane_of(run)}.{checked('agent', agent)}.{checked_run(run)}.>"
+
+
+def beginnings_filter(run: str, thread: str) -> str:
+    """The first entry of everybody who has written one in a thread."""
+    return f"shanty.{lane_of(run)}.*.{checked_run(run)}.{checked('thread', thread)}.*.0"
+
+
 def journal_filter(run: str, thread: str, agent: str) -> str:
     """All entries of one journal."""
     return f"{_journal('shanty', '*', run, thread, agent)}.*"

@@ -74,7 +74,7 @@ async def test_a_thread_of_two_thousand_entries_is_resumed_within_half_a_second(
     async with Bus(msgspec.structs.replace(bus_settings(server), zone=zone)) as own:
         for _ in range(TRIES):
             began_s, used_before_s = time.perf_counter(), time.process_time()
-            state = (await Workplace(own, profile, "alpha-2").load(RUN, "0-1")).state
+            state = (await Workplace(own, profile, "alpha-2", lambda stored: None).load(RUN, "0-1")).state
             step = decide(state, [], Stamp(ENTRIES, "alpha-2", 2), abandoned=False)
             messages = state.dialogue.next_messages()
             took_s.append(time.perf_counter() - began_s)

@@ -15,6 +15,8 @@ by whoever started the run; the budget is counted from all of them. The engine h
     I10  the run comes to its end, and everybody to rest
     I11  the engine makes no mistake of its own: it logs no error, and every journal can be read
     I12  each entry of a journal names the one before it
+    I13  a brief is hedged once, and when one of the two threads has replied the other is stopped (`hedged`)
+    I14  what is judged is the answer as its grader says, and is judged so many times at most (`graded`)
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from shanty_protocol import (
     CancelSent,
     DelegationSent,
     Entry,
-    EntryAddress,
     MailRejected,
     MessageSent,
     ModelFailed,
@@ -45,8 +46,9 @@ from shanty_protocol.codec import digest_of
 from shanty_protocol.ids import is_agent_thread
 from shanty_runtime.thread.decide import UNORDERED
 from shanty_runtime.thread.fold import fold
+from simulation import graded, hedged
+from simulation.kept import Kept
 from simulation.ledgers import Effect
-from simulation.server import Message
 from simulation.team import PROFILES
 from simulation.world import RUN, START, World
 
@@ -68,12 +70,6 @@ class Violation(msgspec.Struct, frozen=True):
         return f"{self.rule}: {self.sentence}"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    address: EntryAddress
-    entry: Entry
-    message: Message
-
-
 def violations(world: World) -> list[Violation]:
     """All that is wrong with a schedule that was played."""
     audit = Audit(world)
@@ -90,6 +86,8 @@ def violations(world: World) -> list[Violation]:
     audit.only_the_holder_acts()
     audit.no_mistakes()
     audit.journals_are_chained()
+    audit.briefs_are_hedged_once()
+    audit.answers_are_as_they_were_judged()
     return audit.found
 
 
@@ -97,6 +95,7 @@ class Audit:
     def __init__(self, world: World) -> None:
         self.world = world
         self.found: list[Violation] = []
+        self.profiles = world.job.profiles
         self.kept = [Kept(*each) for each in world.entries()]
         self.by_subject = {each.address.subject: each for each in self.kept}
         self.journals: dict[Journal, list[Kept]] = defaultdict(list)
@@ -131,7 +130,7 @@ class Audit:
     def nothing_is_lost(self) -> None:
         for (thread, agent), journal in self.journals.items():
             places = [each.address.n for each in journal]
-            if agent in PROFILES and not thread.startswith("dead-") and places != list(range(len(places))):
+            if agent in self.profiles and not thread.startswith("dead-") and places != list(range(len(places))):
                 self.wrong("I1", f"the journal {thread} of {agent} has a gap: {places}")
         put_away = {each.entry.mail for each in self.kept if isinstance(each.entry, MailRejected)}
         for each in self.kept:
@@ -192,7 +191,7 @@ class Audit:
             if len(takers) > 1:
                 self.wrong("I5", f"{subject} was taken in {len(takers)} times")
         for (thread, agent), journal in self.journals.items():
-            if agent not in PROFILES or not is_agent_thread(thread):
+            if agent not in self.profiles or not is_agent_thread(thread):
                 continue
             heard: dict[tuple[str, str], str] = {}
             answered: list[str] = []
@@ -273,7 +272,7 @@ class Audit:
             if sum(paid.values()) > most:
                 self.wrong("I7", f"{sum(paid.values())} model calls were paid, and {most} at most were granted")
         for (thread, agent), journal in self.journals.items():
-            if agent not in PROFILES or not is_agent_thread(thread):
+            if agent not in self.profiles or not is_agent_thread(thread):
                 continue
             own, below = 0, Counter[str]()
             for each in journal:
@@ -343,10 +342,10 @@ class Audit:
             return
         mails = {each.address.subject: each.entry for each in self.kept}
         for (thread, agent), journal in self.journals.items():
-            if agent not in PROFILES or not is_agent_thread(thread):
+            if agent not in self.profiles or not is_agent_thread(thread):
                 continue
             try:
-                fold(PROFILES[agent], RUN, thread, ((each.address, each.entry, mails) for each in journal))
+                fold(self.profiles[agent], RUN, thread, ((each.address, each.entry, mails) for each in journal))
             except Exception as error:
                 # Whatever it is, a replica that begins with this journal would stumble over it.
                 self.wrong("I11", f"the journal {thread} of {agent} cannot be read: {error!r}")
@@ -355,7 +354,7 @@ class Audit:
 
     def journals_are_chained(self) -> None:
         for (thread, agent), journal in self.journals.items():
-            if agent not in PROFILES or not is_agent_thread(thread):
+            if agent not in self.profiles or not is_agent_thread(thread):
                 continue
             before = chain.NOTHING_BEFORE
             for each in journal:
@@ -365,6 +364,19 @@ class Audit:
                     before = chain.own_of(before, each.message.subject, each.message.headers, each.message.data)
                 else:
                     before = link.own
+
+    # I13, I14
+
+    def briefs_are_hedged_once(self) -> None:
+        for (thread, agent), journal in self.journals.items():
+            if agent in self.profiles:
+                for problem in hedged.problems(thread, journal, self.by_subject):
+                    self.wrong("I13", problem)
+
+    def answers_are_as_they_were_judged(self) -> None:
+        if self.profiles["lead"].grading is not None:
+            for problem in graded.problems(self.journals["0", "lead"], self.by_subject):
+                self.wrong("I14", problem)
 
 
 def _asks(entry: Entry) -> bool:

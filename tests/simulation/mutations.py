@@ -14,19 +14,27 @@ from typing import Any
 
 import msgspec
 
-from shanty_protocol import EntryAddress, ModelReplied, ThreadReplied
+from shanty_protocol import (
+    DeliverableGraded,
+    EntryAddress,
+    Grade,
+    ModelReplied,
+    Outcome,
+    ThreadReplied,
+    TimerFired,
+)
 from shanty_protocol.headers import KIND
 from shanty_protocol.subjects import journal_filter
 from shanty_runtime.bus import Delivery, JournalPart, Journals, Lease, Stored, jetstream
 from shanty_runtime.bus.jetstream import RawMessage, Taken
 from shanty_runtime.bus.journals import Written, as_stored
 from shanty_runtime.bus.leases import Leases
-from shanty_runtime.thread import activation, approvals, calls
+from shanty_runtime.thread import activation, approvals, calls, grading, hedging
 from shanty_runtime.thread.activation import Activation
 from shanty_runtime.thread.decide import IN_ORDER, Received
 from shanty_runtime.thread.escrow import Escrow, granted_of
 from shanty_runtime.thread.held import HeldThread
-from shanty_runtime.thread.state import State
+from shanty_runtime.thread.state import Child, State
 from shanty_runtime.thread.workplace import Loaded, Workplace
 
 # The package has functions of the same names.
@@ -189,7 +197,7 @@ async def a_reply_is_sent_again(original: Any, self: Workplace, run: str, thread
 
 @_mutation((Activation, "_set_timer"))
 async def a_timer_is_not_set_again_on_recovery(original: Any, self: Activation) -> None:
-    if not self._held.abandoned:
+    if not self.held.abandoned:
         await original(self)
 
 
@@ -233,6 +241,45 @@ def what_was_answered_is_not_noted(original: Any, state: State, address: EntryAd
     original(state, address, entry)
     if len(state.consumed) > 2:
         state.answered = before
+
+
+@_mutation((hedging, "make_cancel_due"))
+def whoever_was_second_is_left_at_work(original: Any, *args: Any) -> None:
+    return
+
+
+@_mutation((hedging, "make_hedges_due"))
+def a_brief_is_hedged_again_and_again(original: Any, state: State, entry: TimerFired) -> None:
+    before = {child.thread: (child.hedge_at_ms, child.brief) for child in state.hedgeable}
+    original(state, entry)
+    for thread, (at_ms, brief) in before.items():
+        child = state.children[thread]
+        child.hedge_at_ms, child.brief = child.hedge_at_ms or at_ms + 1_000, brief
+
+
+@_mutation((hedging, "_other"))
+def the_second_of_two_stands_for_itself(original: Any, state: State, child: Child) -> Child | None:
+    other: Child | None = original(state, child)
+    return None if child.hedges else other
+
+
+@_mutation((grading, "end"))
+def rounds_of_judging_are_not_counted(
+    original: Any, state: State, address: EntryAddress, entry: DeliverableGraded
+) -> None:
+    original(state, address, entry)
+    state.rounds = 0
+
+
+@_mutation((grading, "is_to_be_judged"))
+def what_was_sent_back_is_not_judged_again(original: Any, state: State) -> bool:
+    return bool(original(state)) and state.unsatisfying is None
+
+
+@_mutation((grading, "grade_of"))
+def a_grader_that_found_nothing_is_satisfied(original: Any, outcome: Outcome, *args: Any) -> Grade:
+    grade: Grade = original(outcome, *args)
+    return msgspec.structs.replace(grade, verdict="satisfied") if grade.verdict == "ungraded" else grade
 
 
 def _spawn(work: Any) -> None:

@@ -49,6 +49,8 @@ WORK = (
     "handler",
     "question",
     "each",
+    "hedge",
+    "grade",
 )
 Work = str
 
@@ -87,6 +89,8 @@ POINTS = {
     "handler": 60,
     "question": 90,
     "each": 110,
+    "hedge": 110,
+    "grade": 90,
 }
 """About how many points a kind of work has."""
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shanty_protocol import Usage
+from shanty_protocol import Criterion, Usage
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.agent.handler import Context, handler_from
+from shanty_runtime.agent.outcomes import GRADER, INPUT_SCHEMA, OUTPUT_SCHEMA, Grading
 from shanty_runtime.errors import ModelError, ToolError
 from shanty_runtime.models.base import Block, ModelReply, ModelRequest, Stream
 from shanty_runtime.models.rehearsal import Call, call, to_blocks
@@ -143,11 +144,9 @@ class ProgramModel:
         await world.reach(f"the model of {request.agent} {request.thread} is asked, turn {turn}")
         if world.schedule.unsteady and world.chance.random() < 0.1:
             raise ModelError("the stream broke off", kind="transient")
+        move = verdict(world) if request.agent == GRADER else next_move(request, world.programs)
         # Ids are never the same twice, whatever else a model repeats.
-        blocks = tuple(
-            {**block, "id": f"{block['id']}-{world.number()}"}
-            for block in to_blocks(next_move(request, world.programs), turn)
-        )
+        blocks = tuple({**block, "id": f"{block['id']}-{world.number()}"} for block in to_blocks(move, turn))
         await world.reach(f"the model of {request.agent} {request.thread} has replied, turn {turn}")
         usage = Usage(input_tokens=TOKENS_READ, output_tokens=TOKENS_WRITTEN)
         return ModelReply(blocks=blocks, stop_reason="tool_use", model=self.name, usage=usage)
@@ -192,6 +191,14 @@ def next_move(request: ModelRequest, programs: dict[str, Program]) -> Sequence[C
     if made < len(steps):
         return steps[made]
     return [call("submit_result", summary=f"{made} steps")]
+
+
+def verdict(world: World) -> Sequence[Call]:
+    """What a grader says, which is another thing whenever it is asked."""
+    if world.chance.random() < 0.1:
+        return [call("submit_result", summary="it cannot be judged", status="failed")]
+    findings = [{"name": each.name, "met": world.chance.random() < 0.6, "reason": "so it is"} for each in CRITERIA]
+    return [call("submit_result", summary="judged", result={"findings": findings})]
 
 
 @functools.lru_cache(1_024)
@@ -259,3 +266,39 @@ def _profiles() -> dict[str, Profile]:
 
 
 PROFILES = _profiles()
+
+
+# And others who may be in their places
+
+HEDGE_AFTER_S = 0.5
+"""Some threads are done by then, and others are not."""
+CRITERIA = (Criterion(name="whole"), Criterion(name="true", description="It is what happened."))
+MOST_ROUNDS = 2
+
+
+def _hedging() -> dict[str, Profile]:
+    """A lead that has whatever takes long done by a second thread as well."""
+    lead = PROFILES["lead"]
+    contracts = {
+        name: msgspec.structs.replace(each, hedge_after_s=HEDGE_AFTER_S) for name, each in lead.contracts.items()
+    }
+    return {**PROFILES, "lead": msgspec.structs.replace(lead, contracts=contracts)}
+
+
+def _grading() -> dict[str, Profile]:
+    """A lead whose deliverables are judged, and who judges them."""
+    grading = Grading(criteria=CRITERIA, max_rounds=MOST_ROUNDS)
+    grader = msgspec.structs.replace(
+        PROFILES["beta"],
+        agent=GRADER,
+        tools={},
+        verbs=verb_cards(("submit_result",), OUTPUT_SCHEMA),
+        input_schema=INPUT_SCHEMA,
+        output_schema=OUTPUT_SCHEMA,
+        judges=True,
+    )
+    return {**PROFILES, "lead": msgspec.structs.replace(PROFILES["lead"], grading=grading), GRADER: grader}
+
+
+HEDGING = _hedging()
+GRADING = _grading()

@@ -7,11 +7,13 @@ import itertools
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from shanty_protocol import DelegationSent, DeliverableGraded
 from simulation.audit import violations
 from simulation.mutations import MUTATIONS
 from simulation.running import Tally, first_failure, play, simulate
 from simulation.schedule import Fault, Schedule, from_seed
 from simulation.shrinking import schedules, shrunk
+from simulation.team import MOST_ROUNDS
 from simulation.world import World
 
 MOST = 2_000
@@ -23,6 +25,8 @@ FOUND_AT_ONCE = (
     "an unknown effect is repeated",
     "a grant is returned twice",
     "a denial is taken for consent",
+    "whoever was second is left at work",
+    "rounds of judging are not counted",
 )
 """Bugs that need no rare fault: the default run plants these."""
 
@@ -81,7 +85,7 @@ def test_a_hundred_thousand_schedules_break_no_promise() -> None:
 @pytest.mark.parametrize("name", FOUND_AT_ONCE)
 def test_a_bug_that_is_planted_is_found(name: str) -> None:
     with MUTATIONS[name].planted():
-        assert first_failure(range(100)) is not None
+        assert first_failure(range(300)) is not None
 
 
 @pytest.mark.slow
@@ -100,6 +104,18 @@ def test_a_schedule_happens_the_same_way_every_time() -> None:
         first.play()
         second.play()
         assert first.trace == second.trace
+
+
+def test_schedules_have_briefs_that_are_hedged_and_deliverables_that_are_judged_twice() -> None:
+    hedged, rounds = 0, 0
+    for seed, work in itertools.product(range(20), ("hedge", "grade")):
+        world = World(Schedule(seed, work, ()))
+        world.play()
+        entries = [entry for _, entry, _ in world.entries()]
+        hedged += sum(isinstance(entry, DelegationSent) and bool(entry.hedges) for entry in entries)
+        rounds = max([rounds, *(entry.grade.round for entry in entries if isinstance(entry, DeliverableGraded))])
+    assert hedged > 5
+    assert rounds == MOST_ROUNDS
 
 
 def test_faults_hit_something() -> None:

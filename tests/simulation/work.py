@@ -7,9 +7,11 @@ import random
 import msgspec
 
 from shanty_protocol import Brief, Budget
+from shanty_runtime.agent import Profile
+from shanty_runtime.agent.outcomes import GRADER
 from shanty_runtime.models.rehearsal import Call, call
 from simulation.schedule import Schedule
-from simulation.team import GHOST_DEADLINE_S, Program
+from simulation.team import GHOST_DEADLINE_S, GRADING, HEDGING, PROFILES, Program
 
 OWN_TOOLS = ("look", "book", "ring", "pay")
 
@@ -18,6 +20,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     brief: Brief
     programs: dict[str, Program]
     agents: tuple[str, ...]
+    """Those that have workers."""
+    profiles: dict[str, Profile]
     cancel_after: int | None = None
     """After so many stored entries somebody asks the run to stop."""
     cancel_mode: str = "wrap_up"
@@ -51,12 +55,26 @@ class _Writer:
             return call("delegate", specialist="gamma", objective="handle it", input=given, **more)
         return call("delegate", specialist=specialist, objective=objective, **more)
 
+    def each(self, at_most: int) -> Call:
+        items = [{"calls": [self.chance.choice(OWN_TOOLS)]} for _ in range(self.chance.randint(2, 3))]
+        if "gamma" not in self.agents:
+            self.agents.append("gamma")
+        return call(
+            "delegate_each",
+            specialist="gamma",
+            objective="handle {item}",
+            items=items,
+            output="handled.jsonl",
+            at_most=at_most,
+        )
+
 
 def job_of(schedule: Schedule) -> Job:
     chance = random.Random(schedule.seed * 7919 + 1)
     writer = _Writer(chance)
     budget: Budget | None = None
     cancel_after: int | None = None
+    profiles = PROFILES
     lead: Program
     wait = [call("wait_for_replies")]
     match schedule.work:
@@ -122,17 +140,31 @@ def job_of(schedule: Schedule) -> Job:
             if chance.random() < 0.5:
                 lead.insert(0, [call("ask_human", question="really?")])
         case "each":
-            items = [{"calls": [chance.choice(OWN_TOOLS)]} for _ in range(chance.randint(2, 3))]
-            each = call(
-                "delegate_each",
-                specialist="gamma",
-                objective="handle {item}",
-                items=items,
-                output="handled.jsonl",
-                at_most=chance.randint(1, 2),
-            )
-            writer.agents.append("gamma")
-            lead = [[each]]
+            lead = [[writer.each(chance.randint(1, 2))]]
+        case "hedge":
+            profiles = HEDGING
+            orders = [
+                writer.order(chance.choice(("alpha", "beta", "gamma")), writer.labour(chance.randint(1, 2)))
+                for _ in range(chance.randint(1, 2))
+            ]
+            lead = [orders, wait]
+            further = chance.random()
+            if further < 0.2:
+                lead = [[writer.each(chance.randint(2, 3))]]
+            elif further < 0.35:
+                lead.insert(1, [call("cancel", thread="0-1", mode=chance.choice(("wrap_up", "abort")), within_s=3.0)])
+            elif further < 0.5:
+                lead += [[writer.order("beta", writer.labour(1))], wait]
+            elif further < 0.6:
+                cancel_after = chance.randint(4, 30)
+        case "grade":
+            profiles = GRADING
+            writer.agents.append(GRADER)
+            lead = [writer.tools(2) for _ in range(chance.randint(0, 1))]
+            if chance.random() < 0.4:
+                lead += [[writer.order(chance.choice(("beta", "gamma")), writer.labour(1))], wait]
+            if chance.random() < 0.2:
+                cancel_after = chance.randint(3, 25)
         case unknown:
             raise AssertionError(f"there is no work {unknown}")
     brief = Brief(objective=writer.add(lead), budget=budget)
@@ -140,6 +172,7 @@ def job_of(schedule: Schedule) -> Job:
         brief=brief,
         programs=writer.programs,
         agents=tuple(writer.agents),
+        profiles=profiles,
         cancel_after=cancel_after,
         cancel_mode=chance.choice(("wrap_up", "abort")),
     )

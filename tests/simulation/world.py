@@ -57,7 +57,7 @@ from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
 from simulation.loop import Process, SimulatedLoop, current
 from simulation.schedule import Fault, Schedule
 from simulation.server import GET, GET_FROM_LEADER, INFO, NEXT, Message, Server
-from simulation.team import PROFILES, stage
+from simulation.team import stage
 from simulation.work import job_of
 
 RUN = "0-sim"
@@ -149,7 +149,7 @@ class World:
         process = Process(f"{agent}-{slot}-{self._started}")
         connection = SimulatedConnection(self, process)
         bus = Bus(connection.settings, connection)
-        worker = Worker(bus, PROFILES[agent], replica=process.name, max_active=8)
+        worker = Worker(bus, self.job.profiles[agent], replica=process.name, max_active=8)
         self._workers[process] = (worker, connection)
         self._connections.append(connection)
         self.tell(f"{process.name} starts")

@@ -22,6 +22,7 @@ from shanty_cli.dev_bus import answered
 from shanty_cli.exits import DONE, FAILED, UsageError
 from shanty_cli.lookup import view_of
 from shanty_cli.output import Output
+from shanty_cli.parked import standings
 from shanty_cli.spending import how_to_raise
 from shanty_cli.text import at, clean, duration, one_line
 from shanty_cli.view import RunView
@@ -72,13 +73,14 @@ async def open_requests(bus: Bus, lanes: tuple[str, ...]) -> list[Waiting]:
     # Each request of a run for more budget takes the place of the one before.
     newest = {each.run: each.request for each in asked if each.kind == "budget"}
     asked = [each for each in asked if each.kind != "budget" or each.request == newest[each.run]]
-    places = {each.request: decision_address(parse_entry(each.request)).guard for each in asked}
-    taken = await bus.journals.get_all(sorted(places.values()))
-    views = {
-        run: await view_of(bus, run)
-        for run in sorted({each.run for each in asked if places[each.request] not in taken})
-    }
-    return [each for each in asked if each.run in views and _waits(each, views[each.run])]
+    known = await standings(bus, asked)
+    unclear = sorted({each.run for each in asked if known[each.request] == "unclear"})
+    views = {run: await view_of(bus, run) for run in unclear}
+    return [
+        each
+        for each in asked
+        if known[each.request] == "open" or (known[each.request] == "unclear" and _waits(each, views[each.run]))
+    ]
 
 
 def _waits(request: Waiting, view: RunView) -> bool:

@@ -110,9 +110,11 @@ class Journals:
     async def place(self, entry: Written, headers: Mapping[str, str] = {}) -> Placed:
         """Take a place for an entry whose bytes are known. Otherwise as `append`."""
         address, subject, data = entry.address, entry.subject, entry.data
-        sent = {**entry.headers, **headers}
-        if entry.own and (seal := chain.seal_of(entry.own, sent)):
-            sent[CHAIN] = f"{sent[CHAIN]}-{seal}"
+        sent = entry.headers
+        if headers:
+            sent = {**sent, **headers}
+            if entry.own and (seal := chain.seal_of(entry.own, sent)):
+                sent[CHAIN] = f"{sent[CHAIN]}-{seal}"
         stream = entry_stream(address.lane)
         standing = await jetstream.write_once(self._connection, stream, subject, address.guard, data, sent)
         if standing.subject == subject:

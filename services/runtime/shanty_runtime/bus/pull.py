@@ -56,15 +56,16 @@ class Delivery:
     )
 
     def __init__(self, pull: Pull, message: Incoming) -> None:
+        headers = message.headers
         self.subject = message.subject
         self.data = message.data
-        self.headers = authored(message.headers)
+        self.headers = authored(headers)
         self.delivered, self.seq, self.stored_at_s = _metadata(message.reply)
         self.settled = False
         self.reply = message.reply
-        self.message_id = message.headers.get("Nats-Msg-Id", "")
+        self.message_id = headers.get("Nats-Msg-Id", "")
         # A message the server wrote as an answer to somebody's request carries these, and only such a one does.
-        self.copied = "Nats-Stream" in message.headers or "Nats-Subject" in message.headers
+        self.copied = "Nats-Stream" in headers or "Nats-Subject" in headers
         self._pull = pull
 
     def stand_for(self, subject: str, headers: dict[str, str]) -> None:

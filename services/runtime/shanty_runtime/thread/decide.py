@@ -52,8 +52,8 @@ from shanty_runtime.agent.profile import Profile
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.thread import approvals, fanout, grading, hedging, hiring, people, questions
 from shanty_runtime.thread.dialogue import MAX_COMPACTIONS, Call
+from shanty_runtime.thread.ending import stopped_outcome
 from shanty_runtime.thread.escrow import NOTHING_SPENT
-from shanty_runtime.thread.fold import stopped_outcome
 from shanty_runtime.thread.sending import with_brief
 from shanty_runtime.thread.state import Due, Peer, State
 from shanty_runtime.thread.verbs import VERBS

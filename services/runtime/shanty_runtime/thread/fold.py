@@ -6,7 +6,7 @@ What follows from an entry without any further choice (a model's delegations, it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -45,16 +45,26 @@ from shanty_protocol import (
     ToolReturned,
     Usage,
 )
-from shanty_protocol.errors import CODES
-from shanty_protocol.ids import OPERATORS, parent_thread
+from shanty_protocol.ids import OPERATORS
 from shanty_protocol.subjects import parse_entry
 from shanty_runtime.agent.budget import told
-from shanty_runtime.agent.context import NUDGE, brief_text, wrap_up_text
+from shanty_runtime.agent.context import NUDGE, brief_text
 from shanty_runtime.agent.outcomes import rubric_text
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.agent.schema import problems_with
 from shanty_runtime.models.base import Block
-from shanty_runtime.thread import approvals, delegating, fanout, grading, hedging, hiring, people, questions
+from shanty_runtime.thread import (
+    approvals,
+    delegating,
+    ending,
+    fanout,
+    grading,
+    hedging,
+    hiring,
+    people,
+    questions,
+    waits,
+)
 from shanty_runtime.thread.dialogue import Call, Note
 from shanty_runtime.thread.retries import code_of
 from shanty_runtime.thread.sending import (
@@ -68,7 +78,7 @@ from shanty_runtime.thread.sending import (
     make_question_due,
     make_reply_due,
 )
-from shanty_runtime.thread.state import NOTHING_NEW, Asked, Child, Question, State, Stopping, Wait, added
+from shanty_runtime.thread.state import NOTHING_NEW, Asked, Child, State, added
 from shanty_runtime.thread.verbs import (
     VERBS,
     AnswerSpecialist,
@@ -172,16 +182,16 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
             _mark_late(state, address, entry)
             approvals.expire(state, entry.at_ms)
             questions.expire(state, entry.at_ms)
-            _stop_if_over(state, entry)
+            ending.stop_if_over(state, entry)
             hedging.make_hedges_due(state, entry)
         case ThreadOpened(budget=Budget() as limits):
             state.escrow.limits = limits
         case BudgetExhausted():
-            _end(state, exhausted_outcome(state, entry.code))
+            ending.end(state, ending.exhausted_outcome(state, entry.code))
         case BudgetRequested():
             state.escrow.requested = True
         case ThreadFailed():
-            _give_up(state, entry)
+            ending.give_up(state, entry)
         case _:
             pass
     state.next_n = address.n + 1
@@ -190,9 +200,9 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
     people.follow(state, entry)
     delegating.make_decided_due(state, address, entry)
     if not delegating.any_held(state):
-        _begin_waits_put_off(state, entry.at_ms)
+        waits.begin_put_off(state, entry.at_ms)
     make_items_due(state, entry)
-    _settle_waits(state, entry.at_ms if isinstance(entry, TimerFired) else None)
+    waits.settle(state, entry.at_ms if isinstance(entry, TimerFired) else None)
     make_reply_due(state, address, entry)
 
 
@@ -222,7 +232,7 @@ def _take_in(state: State, address: EntryAddress, entry: Entry, subject: str, ma
                 state.newest_is_follow_up = True
                 state.further_goals.append(mail.text)
         case CancelSent():
-            _stop(state, address, entry, mail)
+            ending.stop(state, address, entry, mail)
         case BudgetGranted():
             state.escrow.raise_limits(mail.budget, entry.at_ms)
         case MessageSent(purpose="progress"):
@@ -345,17 +355,11 @@ def _take_call(state: State, block: Block, address: EntryAddress, entry: ModelRe
 
 
 def _take_failure(state: State, entry: ModelFailed) -> None:
-    _see_all(state)
+    ending.see_all(state)
     state.dialogue.take_failure(entry)
     if entry.retry_at_ms is None:
         code = code_of(entry.failure)
         state.submitted = state.unsatisfying or Outcome(status="failed", code=code, summary=entry.reason)
-
-
-def _see_all(state: State) -> None:
-    """Whatever comes of it is the answer to all that was asked."""
-    state.unseen.clear()
-    state.seen = state.newest
 
 
 def _count(state: State, usage: Usage, cost_microusd: int | None) -> None:
@@ -429,7 +433,7 @@ def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelRepl
             pass  # it begins with an entry of its own, which says what the items are
         case WaitForReplies() as wait:
             if wait.threads or not entry.to_approve:
-                _begin_wait(state, call, wait, entry.at_ms)
+                waits.begin(state, call, wait, entry.at_ms)
         case SubmitResult() as submitted:
             files = submitted.files or tuple(sorted(state.files))
             state.submitted = Outcome(
@@ -440,29 +444,6 @@ def _carry_out(state: State, call: Call, address: EntryAddress, entry: ModelRepl
             )
             state.handed_in_with = call.id
             call.settle('{"handed_in":true}')
-
-
-def _begin_wait(state: State, call: Call, wait: WaitForReplies, at_ms: int) -> None:
-    # A reply that came before the model asked for it is among those that are waited for: it is there.
-    shown = [child for child in state.children.values() if not child.hidden]
-    known = tuple(child.thread for child in shown if child.owes_reply or child.is_news)
-    sent_to = (due.to_thread for due in state.due if parent_thread(due.to_thread) == state.thread)
-    hidden = {child.thread for child in state.children.values() if child.hidden}
-    fresh = tuple(thread for thread in dict.fromkeys(sent_to) if thread not in known and thread not in hidden)
-    threads = wait.threads or known + fresh
-    asked = {"all": len(threads), "any": 1, "quorum": wait.quorum or 1}[wait.mode]
-    needed = min(asked, len(threads))  # nobody waits for more than there are
-    deadline_ms = None if wait.deadline_s is None else at_ms + int(wait.deadline_s * 1000)
-    state.waits[call.id] = Wait(call.id, threads, needed, deadline_ms)
-
-
-def _begin_waits_put_off(state: State, at_ms: int) -> None:
-    """A turn whose delegations were held back waits for them, now that it is decided which there are."""
-    for call in state.open_calls:
-        if call.name == "wait_for_replies" and call.id not in state.waits:
-            wait = hedging.resolved(state, msgspec.convert(call.arguments, WaitForReplies))
-            assert isinstance(wait, WaitForReplies)
-            _begin_wait(state, call, wait, at_ms)
 
 
 def _grant(state: State, call: Call, entry: ModelReplied) -> Budget:
@@ -603,132 +584,3 @@ def _mark_late(state: State, address: EntryAddress, entry: TimerFired) -> None:
             people.forget(state, child.thread)
             if given_up:  # another thread may get its item, and two must not work on one
                 make_cancel_due(state, child, address, entry, "abort", "its time is over", 0)
-
-
-def _give_up(state: State, entry: ThreadFailed) -> None:
-    """Whoever asked is told, whatever was still open."""
-    state.due.clear()
-    state.fan_outs.clear()
-    _end(state, Outcome(status="failed", code=entry.code, summary=entry.reason))
-
-
-def _end(state: State, outcome: Outcome) -> None:
-    """Nothing more is done for what was asked; this is the answer to all of it."""
-    grading.give_up(state)
-    questions.void(state)
-    state.waits.clear()
-    for call in state.open_calls:
-        if call.id in state.fan_outs:  # its file is written first, with what there is
-            state.fan_outs[call.id].end(outcome.summary)
-        else:
-            call.settle(outcome.summary, "unknown" if call.intended else "error")
-    _see_all(state)
-    state.submitted = outcome
-
-
-def _stop(state: State, address: EntryAddress, entry: Entry, mail: CancelSent) -> None:
-    """Somebody asks this thread to stop, and with it whatever it has opened."""
-    hedging.end_all(state, address, entry, mail.reason)
-    for child in state.children.values():
-        if child.unanswered and not child.aborted and not child.superseded_by:
-            make_cancel_due(state, child, address, entry, mail.mode, mail.reason, mail.within_s / 2)
-    for call in state.open_calls:
-        if (fan := state.fan_outs.get(call.id)) is not None:
-            fan.stop(mail.reason)
-        elif call.name == fanout.NAME:
-            call.settle(NOTHING_NEW, "error")
-    if not state.owes_reply:
-        return
-    handed_in = grading.is_to_be_judged(state)
-    state.stopping = Stopping(mail.mode, mail.reason, entry.at_ms + int(mail.within_s * 1000))
-    grading.give_up(state)
-    if mail.mode == "abort":
-        _end(state, stopped_outcome(state, "aborted"))
-    elif state.seen is None and state.profile.handler is None:
-        # No model has been asked yet, so there is nothing to wrap up.
-        _end(state, stopped_outcome(state, "cancelled"))
-    elif not handed_in or state.open_calls:  # else what is with the grader is the answer
-        approvals.void(state)
-        questions.void(state)
-        state.dialogue.notes.append(Note(wrap_up_text(mail.reason, mail.within_s), address.n))
-
-
-def _stop_if_over(state: State, entry: TimerFired) -> None:
-    if state.stopping is not None and state.owes_reply and state.stopping.until_ms <= entry.at_ms:
-        _end(state, stopped_outcome(state, "aborted"))
-
-
-def exhausted_outcome(state: State, code: str) -> Outcome:
-    """What a thread hands in that has spent its grant."""
-    return Outcome(
-        status="budget_exhausted",
-        code=code,
-        summary=f"{CODES[code]}: it was granted {told(state.escrow.limits)} and has spent {told(state.escrow.spent)}",
-        files=tuple(state.files.values()),
-    )
-
-
-def stopped_outcome(state: State, code: Literal["cancelled", "aborted"]) -> Outcome:
-    """What a thread hands in that was stopped before it could say so itself."""
-    reason = state.stopping.reason if state.stopping else ""
-    begun = "stopped after a step" if state.calls else "stopped before it began"
-    said = begun if code == "cancelled" else "stopped where it was"
-    return Outcome(
-        status="cancelled",
-        code=code,
-        summary=f"{said}{': ' if reason else ''}{reason}",
-        files=tuple(state.files.values()),
-    )
-
-
-def _settle_waits(state: State, now_ms: int | None) -> None:
-    """Answer the waits whose threads have replied, and those whose time is over."""
-    if state.due:
-        return
-    news = questions.take_news(state) if state.waits else False
-    for wait in list(state.waits.values()):
-        asked = questions.unanswered(state) if news or _only_asks(state, wait) else []
-        in_time = [state.children[thread] for thread in wait.threads if not state.children[thread].owes_reply]
-        satisfied = len(in_time) >= wait.needed
-        over = wait.deadline_ms is not None and now_ms is not None and now_ms >= wait.deadline_ms
-        if satisfied or over or asked:
-            del state.waits[wait.call_id]
-            state.calls[wait.call_id].settle(_wait_content(state, wait, satisfied, asked))
-            for child in in_time:
-                child.is_news = False
-
-
-def _only_asks(state: State, wait: Wait) -> bool:
-    """Whether all that is still waited for waits itself for this thread's answers: nothing would come of it."""
-    at_work = {thread for thread in wait.threads if state.children[thread].owes_reply}
-    return bool(at_work) and at_work <= {question.thread for question in questions.unanswered(state)}
-
-
-def _wait_content(state: State, wait: Wait, satisfied: bool, asked: list[Question]) -> str:
-    children = [state.children[thread] for thread in wait.threads]
-    content = {
-        "satisfied": satisfied,
-        "replies": [reply_card(child) for child in children if not child.owes_reply],
-        "waiting_for": [
-            {"thread": child.thread, "specialist": child.name, "progress": child.progress}
-            for child in children
-            if child.owes_reply
-        ],
-    }
-    if asked:
-        content["questions"] = [question.card for question in asked]
-    return msgspec.json.encode(content).decode()
-
-
-def reply_card(child: Child) -> dict[str, Any]:
-    outcome = child.outcome
-    assert outcome is not None
-    return {
-        "thread": child.thread,
-        **({"in_place_of": child.hedges} if child.won else {}),
-        "specialist": child.name,
-        "status": outcome.status,
-        "summary": outcome.summary,
-        "result": outcome.result,
-        "files": [file.path for file in outcome.files],
-    }

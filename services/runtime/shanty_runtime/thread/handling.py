@@ -20,7 +20,7 @@ from shanty_runtime.thread import approvals
 from shanty_runtime.thread.calls import announce, run_call
 from shanty_runtime.thread.decide import Draft, Received
 from shanty_runtime.thread.dialogue import Call
-from shanty_runtime.thread.fold import exhausted_outcome
+from shanty_runtime.thread.ending import exhausted_outcome
 from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.permitting import ask_people
 from shanty_runtime.thread.workplace import Workplace
