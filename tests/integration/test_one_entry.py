@@ -107,6 +107,40 @@ async def test_a_step_begins_under_the_lease_and_is_preceded_by_the_delegations_
     assert all(each.fence > 0 for each in entries), "each was written under a lease"
 
 
+async def test_mail_is_heard_while_it_is_stored_only_where_a_run_is_worked_on_under_a_lease(
+    bus: Bus, second: Bus
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def listens() -> bool:
+        return any(each.startswith("shanty.feed.") for each in subscribed(second))
+
+    async def handle(given: Text, context: Context) -> Text:
+        before = await listens()
+        await context.call(note, given)
+        begun.set()
+        await go_on.wait()
+        return Text(text=f"{before}")
+
+    async with alpha(second, handle, "alpha-1"):
+        assert not await listens()
+        await bus.journals.append(ORDER, order())
+        await begun.wait()
+        await until(listens, 10, "the run is listened to")
+        assert f"shanty.feed.0.alpha.{RUN}.>" in subscribed(second)
+        go_on.set()
+        assert (await reply(bus)).outcome.result == {"text": "False"}
+        await until(lambda: negated(listens), 10, "nothing is listened to any more")
+
+
+def subscribed(bus: Bus) -> list[str]:
+    return [sub.subject for sub in bus.connection._client._subs.values()]
+
+
+async def negated(check: Callable[[], Awaitable[bool]]) -> bool:
+    return not await check()
+
+
 async def test_of_two_workers_with_the_same_delegation_one_has_answered_and_the_other_lets_it_be(
     bus: Bus, second: Bus
 ) -> None:

@@ -104,7 +104,7 @@ class World:
         self._granted: list[str] = []
         self._cancelled = False
         self._buried: list[Process] = []
-        self._connections: list[SimulatedConnection] = []
+        self._booted: list[tuple[Worker, SimulatedConnection]] = []
 
     # From the beginning to the end
 
@@ -127,9 +127,10 @@ class World:
     def close(self) -> None:
         """Let go of all that happened, so that nothing has to look for it."""
         self.loop.forget()
-        for connection in self._connections:
+        for worker, connection in self._booted:
             connection.forget()
-        self._connections.clear()
+            vars(worker).clear()  # what it has knows it
+        self._booted.clear()
         self._workers.clear()
         self._buried.clear()
         self.server.forget()
@@ -151,7 +152,7 @@ class World:
         bus = Bus(connection.settings, connection)
         worker = Worker(bus, self.job.profiles[agent], replica=process.name, max_active=8)
         self._workers[process] = (worker, connection)
-        self._connections.append(connection)
+        self._booted.append((worker, connection))
         self.tell(f"{process.name} starts")
         self.loop.spawn(process, _serve(self, worker))
 
