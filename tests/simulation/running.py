@@ -89,17 +89,22 @@ def what_happened(world: World) -> Counter[str]:
 
 def play_seeds(seeds: Iterable[int]) -> Iterator[Played]:
     """One after the other. What a schedule leaves behind is collected between two, and not in the middle."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    _collect_nothing()
     try:
         for count, seed in enumerate(seeds, 1):
             yield play(from_seed(seed))
-            if count % 25 == 0:
+            if count % CHUNK == 0:
                 gc.collect()
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+def _collect_nothing() -> None:
+    """From now on garbage is left where it is until somebody asks. What there is by now is never looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
 
 
 def first_failure(seeds: Iterable[int]) -> Played | None:
@@ -111,7 +116,7 @@ def simulate(first: int, count: int, *, processes: int, progress: Callable[[Tall
     """Play the schedules of so many seeds. Failures are in the order of their seeds."""
     tally, began_s = Tally(wanted=count), time.perf_counter()
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, _begin) as pool:
         for played in pool.imap_unordered(_play_chunk, chunks):
             tally.schedules += played.schedules
             tally.failed += played.failed
@@ -123,14 +128,20 @@ def simulate(first: int, count: int, *, processes: int, progress: Callable[[Tall
     return tally
 
 
-def _play_chunk(seeds: range) -> Tally:
-    tally, began_s = Tally(), time.process_time()
+def _begin() -> None:
+    """In a process that does nothing but play."""
     logging.getLogger("shanty").setLevel(logging.ERROR)
     os.environ.clear()  # where the engine looks for secrets, again and again
-    for played in play_seeds(seeds):
+    _collect_nothing()
+
+
+def _play_chunk(seeds: range) -> Tally:
+    tally, began_s = Tally(), time.process_time()
+    for played in map(play, map(from_seed, seeds)):
         tally.schedules += 1
         tally.happened += played.happened
         if played.found:
             tally.failed.append(played)
+    gc.collect()
     tally.cpu_s = time.process_time() - began_s
     return tally
