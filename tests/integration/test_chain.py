@@ -14,8 +14,8 @@ from shanty_runtime.bus import Bus
 from shanty_runtime.bus.jetstream import RawMessage, publish
 from shanty_runtime.models.base import ModelReply, ModelRequest, Stream
 from shanty_runtime.thread.verbs import SPECIALIST_VERBS, verb_cards
-from shanty_runtime.thread.worker import Worker
 from shanty_runtime.verify import Audit, Auditor, audit_of_run
+from shanty_runtime.worker import Worker
 
 RUN = "0-r"
 ORDER = EntryAddress("alpha", RUN, "0", "lead", 0)

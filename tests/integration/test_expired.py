@@ -32,8 +32,8 @@ from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.models.base import ModelReply, ModelRequest, Stream
 from shanty_runtime.testing.bus import bus_settings
 from shanty_runtime.thread.verbs import SPECIALIST_VERBS, verb_cards
-from shanty_runtime.thread.worker import Worker
 from shanty_runtime.verify import audit_of_run
+from shanty_runtime.worker import Worker
 from support.filling import fill, run_ids
 
 RUN = "0-r"

@@ -28,9 +28,9 @@ from shanty_protocol.headers import TRACEPARENT, VERSION
 from shanty_runtime.agent import Profile
 from shanty_runtime.bus import Bus
 from shanty_runtime.models.base import ModelReply, ModelRequest, Stream
-from shanty_runtime.thread.activation import PATIENT_DELIVERIES, UNREADABLE_DELAY_S, waiting_delay_s
 from shanty_runtime.thread.verbs import SPECIALIST_VERBS, verb_cards
-from shanty_runtime.thread.worker import Worker
+from shanty_runtime.worker import Worker
+from shanty_runtime.worker.activation import PATIENT_DELIVERIES, UNREADABLE_DELAY_S, waiting_delay_s
 
 RUN = "0-r"
 ORDER = EntryAddress("alpha", RUN, "0", "lead", 0)

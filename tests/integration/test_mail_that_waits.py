@@ -28,9 +28,8 @@ from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.bus import Bus, Stored
 from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.models.base import ModelReply, ModelRequest, Stream
-from shanty_runtime.thread import patience
 from shanty_runtime.thread.verbs import LEAD_VERBS, verb_cards
-from shanty_runtime.thread.worker import Worker
+from shanty_runtime.worker import Worker, patience
 
 RUN, OTHER_RUN = "0-r", "0-other"
 QUEUE = "SHANTY_0"

@@ -16,8 +16,8 @@ from shanty_runtime.agent.handler import Context, handler_from
 from shanty_runtime.bus import Bus, EmbeddedServer
 from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.testing import bus_settings
-from shanty_runtime.thread.worker import Worker
 from shanty_runtime.tools.base import tool
+from shanty_runtime.worker import Worker
 from support.crew import until
 
 RUN = "0-r"

@@ -24,7 +24,7 @@ from shanty_runtime.bus import Bus, EmbeddedServer, Written, written
 from shanty_runtime.testing.bus import bus_settings
 from shanty_runtime.thread.decide import AskModel, Stamp, decide
 from shanty_runtime.thread.verbs import SPECIALIST_VERBS, verb_cards
-from shanty_runtime.thread.workplace import Workplace
+from shanty_runtime.worker.workplace import Workplace
 from support.filling import PLACEHOLDER, fill
 
 RUN = "0-20260101-long00"

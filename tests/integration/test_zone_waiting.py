@@ -14,7 +14,7 @@ from shanty_runtime.errors import ModelError
 from shanty_runtime.models.base import ModelReply, ModelRequest, Stream
 from shanty_runtime.testing import bus_settings, nats_bus
 from shanty_runtime.thread.verbs import SPECIALIST_VERBS, verb_cards
-from shanty_runtime.thread.worker import Worker
+from shanty_runtime.worker import Worker
 
 RUN = "0-r"
 DONE = {"type": "tool_use", "id": "call-1", "name": "submit_result", "input": {"summary": "done"}}

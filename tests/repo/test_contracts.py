@@ -27,6 +27,10 @@ VIOLATIONS = {
         "import shanty_specialist",
     ),
     "inside the runtime, imports point down": ("shanty_runtime/errors.py", "import shanty_runtime.telemetry"),
+    "what a thread is and does next follows from its journal alone": (
+        "shanty_runtime/thread/state.py",
+        "import shanty_runtime.bus",
+    ),
     "the protocol does no I/O": ("shanty_protocol/ids.py", "import asyncio"),
     "only the bus knows NATS": ("shanty_runtime/thread/__init__.py", "import nats"),
     "the agent loop does not know there is a bus": ("shanty_runtime/agent/__init__.py", "import shanty_runtime.bus"),

@@ -29,13 +29,14 @@ from shanty_runtime.bus import Delivery, JournalPart, Journals, Lease, Stored, j
 from shanty_runtime.bus.jetstream import RawMessage, Taken
 from shanty_runtime.bus.journals import Written, as_stored
 from shanty_runtime.bus.leases import Leases
-from shanty_runtime.thread import activation, approvals, calls, grading, hedging
-from shanty_runtime.thread.activation import Activation
+from shanty_runtime.thread import approvals, grading, hedging
 from shanty_runtime.thread.decide import IN_ORDER, Received
 from shanty_runtime.thread.escrow import Escrow, granted_of
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.state import Child, State
-from shanty_runtime.thread.workplace import Loaded, Workplace
+from shanty_runtime.worker import activation, calls
+from shanty_runtime.worker.activation import Activation
+from shanty_runtime.worker.held import HeldThread
+from shanty_runtime.worker.workplace import Loaded, Workplace
 
 # The package has functions of the same names.
 decide = importlib.import_module("shanty_runtime.thread.decide")

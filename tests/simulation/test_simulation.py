@@ -51,6 +51,7 @@ ONCE_WRONG = (
         2,
     ),
     Schedule(21084, "handler", (Fault(12, "stale", 5.5),), 2, unsteady=True),
+    Schedule(4003, "grade", (Fault(13, "stale", 14.0), Fault(30, "kill_after", 14.0)), 2),
 )
 """Schedules that have found a bug of the engine."""
 

@@ -49,9 +49,8 @@ from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.models.base import ModelRequest
 from shanty_runtime.telemetry import metrics, spans
-from shanty_runtime.thread import asking, calls
-from shanty_runtime.thread.worker import Worker
 from shanty_runtime.tools.base import ToolContext
+from shanty_runtime.worker import Worker, asking, calls
 from simulation.connection import SimulatedConnection
 from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
 from simulation.loop import Process, SimulatedLoop, current

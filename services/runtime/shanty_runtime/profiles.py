@@ -25,7 +25,6 @@ from shanty_runtime.models.prices import prices_in_force
 from shanty_runtime.models.replay import RecordingModel, ReplayModel
 from shanty_runtime.team import AgentDefinition, Team
 from shanty_runtime.thread.hiring import hire_card
-from shanty_runtime.thread.replies import recorded_replies
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import Tool
 from shanty_runtime.tools.fetch import fetch_tool
@@ -33,6 +32,7 @@ from shanty_runtime.tools.files import WORKSPACE_TOOLS
 from shanty_runtime.tools.memory import MemoryStore, memory_tools
 from shanty_runtime.tools.roster import CardSource, roster_tool
 from shanty_runtime.tools.skills import skill_tools
+from shanty_runtime.worker.replies import recorded_replies
 
 STARTED_AT_MS = int(time.time() * 1000)
 REPLAY = "replay:"

@@ -34,9 +34,9 @@ from shanty_runtime.errors import BusError, BusUnavailable, ConfigError, LayoutD
 from shanty_runtime.health import HealthServer
 from shanty_runtime.profiles import card_of, profile_of
 from shanty_runtime.team import AgentDefinition, Team, load_team
-from shanty_runtime.thread.worker import Worker
 from shanty_runtime.tools.mcp import McpServers
 from shanty_runtime.triggers import Firing, Terms, TriggerWatch
+from shanty_runtime.worker import Worker
 
 logger = logging.getLogger("shanty.service")
 

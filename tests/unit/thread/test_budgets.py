@@ -27,9 +27,9 @@ from shanty_protocol import (
 from shanty_protocol.ids import LOG, OPERATORS
 from shanty_runtime.agent import Contract, Profile
 from shanty_runtime.models.rehearsal import RehearsalModel
-from shanty_runtime.thread.asking import room_for_reply
 from shanty_runtime.thread.decide import AskModel, Draft, FireTimer, Park, Reject, RunCalls, Write
 from shanty_runtime.thread.plan import TOO_MANY_CALLS, refusals
+from shanty_runtime.worker.asking import room_for_reply
 from support.player import LEAD, SPECIALIST, Player, Use
 
 CALL_TOKENS = 10

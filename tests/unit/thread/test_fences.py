@@ -9,8 +9,8 @@ from shanty_protocol import EntryAddress, ThreadOpened, ThreadTakenOver, ToolCal
 from shanty_protocol.ids import LOG
 from shanty_runtime.bus.clock import Clock
 from shanty_runtime.thread.fold import apply
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.state import State
+from shanty_runtime.worker.held import HeldThread
 from support.player import RUN, SPECIALIST
 
 THREAD = "0-1"

@@ -20,10 +20,10 @@ from shanty_runtime.models.base import Message, ModelRequest
 from shanty_runtime.models.replay import Recorded, ReplayModel, digests
 from shanty_runtime.profiles import open_model
 from shanty_runtime.team import Team, load_team
-from shanty_runtime.thread.asking import SUMMARISE
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import text_block
-from shanty_runtime.thread.replies import recorded_replies
+from shanty_runtime.worker.asking import SUMMARISE
+from shanty_runtime.worker.replies import recorded_replies
 from support.crew import TEAMS
 from support.player import RUN, SPECIALIST, Player, Use
 

@@ -57,7 +57,7 @@ class Feed:
             await listening.stop()
 
     async def hear(self, run: str, agent: str, heard: Callable[[Stored], None]) -> Listening:
-        """Call `heard` with an agent's mail in a run the moment it is stored. Some may be missed; its delivery is not.
+        """Call `heard` with an agent's mail in a run the moment it is stored. Some may be missed; no delivery is.
 
         Until the listening is stopped. Mail that cannot be read is left to whoever it is delivered to.
         """

@@ -1,6 +1,6 @@
 """Replies written down as they come, and a model that gives them again: a paid run, played once more for nothing.
 
-The replies of a run that was not recorded are those of its journals, see `shanty_runtime.thread.replies`.
+The replies of a run that was not recorded are those of its journals, see `shanty_runtime.worker.replies`.
 
 `RecordingModel` stands before any model and appends a line of JSON for each reply. Several processes may write one
 file, since a line is one write at its end. The file holds what agents and models said to each other, in the clear:

@@ -1,7 +1,7 @@
-"""The engine: a thread is a durable actor.
+"""A thread is a durable actor: what its journal amounts to, and what it does next.
 
-`state` folds a journal into what is known, `decide` says what comes next, `activation` does it under a lease, and
-`worker` gets the mail. The first two are pure: they need no bus, and importing this package brings none.
+`fold` takes the entries of a journal into a `State`; `decide` says from that, and from the mail that is waiting, what
+comes next. Nothing here knows the time, a bus or a model: `shanty_runtime.worker` does what is decided.
 """
 
 from shanty_runtime.thread.decide import decide

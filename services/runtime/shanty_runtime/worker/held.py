@@ -27,8 +27,8 @@ from shanty_runtime.thread import people
 from shanty_runtime.thread.decide import Draft, Received, Stamp, due_drafts
 from shanty_runtime.thread.fold import apply
 from shanty_runtime.thread.state import State
-from shanty_runtime.thread.workplace import Workplace
 from shanty_runtime.tools.workspace import Workspace
+from shanty_runtime.worker.workplace import Workplace
 
 
 class HeldThread:
@@ -178,5 +178,5 @@ class HeldThread:
                 placed = await self.bus.journals.place(entry, inject())
                 span.stored(placed.stored.seq, len(placed.stored.data))
         if not placed.ours:
-            raise Fenced(f"place {address.n} of {self.name} was taken by another worker")
+            raise self.workplace.was_taken(address.run, address.thread, address.n)
         return placed.stored

@@ -17,15 +17,15 @@ from shanty_protocol.ids import LOG
 from shanty_runtime.errors import Fenced, ToolError
 from shanty_runtime.redaction import redact
 from shanty_runtime.thread import approvals
-from shanty_runtime.thread.calls import announce, run_call
 from shanty_runtime.thread.decide import Draft, Received
 from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.ending import exhausted_outcome
-from shanty_runtime.thread.held import HeldThread
-from shanty_runtime.thread.permitting import ask_people
-from shanty_runtime.thread.workplace import Workplace
 from shanty_runtime.tools.base import Tool
 from shanty_runtime.tools.workspace import Workspace
+from shanty_runtime.worker.calls import announce, run_call
+from shanty_runtime.worker.held import HeldThread
+from shanty_runtime.worker.permitting import ask_people
+from shanty_runtime.worker.workplace import Workplace
 
 logger = logging.getLogger("shanty.thread")
 

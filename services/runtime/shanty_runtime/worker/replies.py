@@ -18,10 +18,10 @@ from shanty_runtime.bus import Stored
 from shanty_runtime.errors import ConfigError
 from shanty_runtime.models.base import Message, ModelReply
 from shanty_runtime.models.replay import Recorded, digests
-from shanty_runtime.thread.asking import SUMMARISE
 from shanty_runtime.thread.dialogue import text_block
 from shanty_runtime.thread.fold import apply
 from shanty_runtime.thread.state import State
+from shanty_runtime.worker.asking import SUMMARISE
 
 
 def recorded_replies(profile: Profile, run: Sequence[Stored]) -> list[Recorded]:

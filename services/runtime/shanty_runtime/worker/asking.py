@@ -27,10 +27,10 @@ from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics, model_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import last_turn, text_block
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.plan import held_back, refusals
 from shanty_runtime.thread.retries import retry_after_s
 from shanty_runtime.thread.state import State
+from shanty_runtime.worker.held import HeldThread
 
 logger = logging.getLogger("shanty.thread")
 

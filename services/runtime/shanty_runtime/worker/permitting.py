@@ -15,7 +15,7 @@ from shanty_runtime.bus import Stored
 from shanty_runtime.thread import approvals
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
-from shanty_runtime.thread.held import HeldThread
+from shanty_runtime.worker.held import HeldThread
 
 
 async def ask_people(held: HeldThread, calls: Sequence[Call]) -> None:

@@ -32,8 +32,6 @@ from shanty_runtime import telemetry
 from shanty_runtime.bus import Busy, Delivery, Lease, written
 from shanty_runtime.errors import Fenced, JournalExpired, PayloadTooLarge
 from shanty_runtime.telemetry.metrics import ActivationEnd
-from shanty_runtime.thread.asking import ask_model, compact
-from shanty_runtime.thread.calls import run_calls
 from shanty_runtime.thread.decide import (
     AskModel,
     AskPeople,
@@ -58,16 +56,18 @@ from shanty_runtime.thread.decide import (
     may_be_opened_by,
     reply_to_asker,
 )
-from shanty_runtime.thread.fanning import finish_fan_out, read_items, start_fan_out
-from shanty_runtime.thread.fenced import withdraw
-from shanty_runtime.thread.handling import run_handler
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.hiring import played
-from shanty_runtime.thread.news import News
-from shanty_runtime.thread.patience import waited_in_vain
-from shanty_runtime.thread.permitting import ask_people
 from shanty_runtime.thread.state import State
-from shanty_runtime.thread.workplace import Loaded, Workplace
+from shanty_runtime.worker.asking import ask_model, compact
+from shanty_runtime.worker.calls import run_calls
+from shanty_runtime.worker.fanning import finish_fan_out, read_items, start_fan_out
+from shanty_runtime.worker.fenced import withdraw
+from shanty_runtime.worker.handling import run_handler
+from shanty_runtime.worker.held import HeldThread
+from shanty_runtime.worker.news import News
+from shanty_runtime.worker.patience import waited_in_vain
+from shanty_runtime.worker.permitting import ask_people
+from shanty_runtime.worker.workplace import Loaded, Workplace
 
 logger = logging.getLogger("shanty.thread")
 
@@ -459,7 +459,7 @@ class Activation:
         address = EntryAddress(due.to, self.run_id, self.thread, agent, 0)
         placed = await bus.journals.place(written(address, due.entry), telemetry.inject())
         if not placed.ours:
-            raise Fenced(f"place 0 of {self.lease_key} was taken by another worker")
+            raise self.workplace.was_taken(self.run_id, self.thread, 0)
         telemetry.metrics.entry_written(address, due.entry, opener.entry.at_ms)
 
     async def _fire_timer(self, late: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from shanty_runtime.thread import fanout
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
 from shanty_runtime.thread.fanout import FanOut, Item
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.thread.sending import room_problem
 from shanty_runtime.thread.verbs import DelegateEach
+from shanty_runtime.worker.held import HeldThread
 
 PART_BYTES = 256 * 1024
 """The file is stored in parts of about this size."""

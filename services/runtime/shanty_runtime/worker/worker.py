@@ -26,9 +26,9 @@ from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Delivery, Pull, Stored
 from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.telemetry import metrics
-from shanty_runtime.thread.activation import Activation
 from shanty_runtime.thread.decide import Received
-from shanty_runtime.thread.workplace import Key, Workplace
+from shanty_runtime.worker.activation import Activation
+from shanty_runtime.worker.workplace import Key, Workplace
 
 logger = logging.getLogger("shanty.thread")
 

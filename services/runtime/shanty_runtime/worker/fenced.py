@@ -18,8 +18,8 @@ from shanty_runtime.errors import BusUnavailable, Fenced, PermissionDenied
 from shanty_runtime.redaction import redact
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.tools.base import ToolResult
+from shanty_runtime.worker.held import HeldThread
 
 logger = logging.getLogger("shanty.thread")
 

@@ -19,10 +19,10 @@ from shanty_runtime.errors import Fenced, OutcomeUnknown, ToolError
 from shanty_runtime.telemetry import metrics, tool_span
 from shanty_runtime.thread.decide import Draft
 from shanty_runtime.thread.dialogue import Call
-from shanty_runtime.thread.fenced import fenced_outcome, is_fenced
-from shanty_runtime.thread.held import HeldThread
 from shanty_runtime.tools.base import Tool, ToolContext, ToolResult, failure, to_result
 from shanty_runtime.tools.results import journaled, result_path
+from shanty_runtime.worker.fenced import fenced_outcome, is_fenced
+from shanty_runtime.worker.held import HeldThread
 
 logger = logging.getLogger("shanty.thread")
 

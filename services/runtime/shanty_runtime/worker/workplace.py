@@ -13,13 +13,13 @@ from shanty_protocol.headers import TRACEPARENT
 from shanty_protocol.ids import DEAD, checked_run
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Stored
-from shanty_runtime.errors import JournalExpired
+from shanty_runtime.errors import Fenced, JournalExpired
 from shanty_runtime.redaction import redact
 from shanty_runtime.telemetry import metrics
-from shanty_runtime.thread.ears import Ears
 from shanty_runtime.thread.fold import apply
-from shanty_runtime.thread.patience import Patience
 from shanty_runtime.thread.state import State
+from shanty_runtime.worker.ears import Ears
+from shanty_runtime.worker.patience import Patience
 
 logger = logging.getLogger("shanty.thread")
 
@@ -54,6 +54,8 @@ class Workplace:
         self.timers: dict[Key, int] = {}
         """When the timers that were set here are due, in milliseconds since 1970."""
         self._states: OrderedDict[Key, State] = OrderedDict()
+        self._taken: OrderedDict[Key, int] = OrderedDict()
+        """Places that somebody else had taken when they were to be written here: what is read later must have them."""
 
     def name_of(self, run: str, thread: str) -> str:
         """What a thread's lease is taken by, and what people are told."""
@@ -66,7 +68,8 @@ class Workplace:
     async def load(self, run: str, thread: str) -> Loaded:
         """The state of a thread, brought up to the end of its journal.
 
-        Raises ProtocolError for unknown entries, and JournalExpired where it cannot be known any more.
+        Raises ProtocolError for unknown entries, JournalExpired where it cannot be known any more, and Fenced where
+        what was read is known not to be all of it: a model that is asked from there would be asked once more.
         """
         state = self._states.pop((run, thread), None)
         if state is None:
@@ -84,11 +87,21 @@ class Workplace:
             state.chained_to = stored.own(state.chained_to)
         state.next_seq = part.next_seq
         self._keep(state)
+        if state.next_n <= (taken := self._taken.get((run, thread), -1)):
+            raise Fenced(f"place {taken} of {self.name_of(run, thread)} is taken, and cannot be read yet")
+        self._taken.pop((run, thread), None)
         return Loaded(state, part.entries[-1].headers if part.entries else {})
 
     def forget(self, run: str, thread: str) -> None:
         """What is known of a thread may be wrong: read its journal from the beginning next time."""
         self._states.pop((run, thread), None)
+
+    def was_taken(self, run: str, thread: str, n: int) -> Fenced:
+        """Note that somebody else has written to a place: the error that says so."""
+        self._taken[run, thread] = n
+        if len(self._taken) > MAX_STATES:
+            self._taken.popitem(last=False)
+        return Fenced(f"place {n} of {self.name_of(run, thread)} was taken by another worker")
 
     async def reject(self, subject: str, seq: int, headers: Mapping[str, str], code: str, reason: str) -> None:
         """Write a dead letter for a mail, at a place that follows from the mail: two workers write one."""

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from shanty_protocol import EntryAddress, MessageSent
-from shanty_runtime.thread import patience
 from shanty_runtime.thread.decide import Received
-from shanty_runtime.thread.patience import Patience, waited_in_vain
+from shanty_runtime.worker import patience
+from shanty_runtime.worker.patience import Patience, waited_in_vain
 
 RUN, THREAD = "0-r", "0"
 SMALL = 100
