@@ -19,7 +19,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -49,6 +48,14 @@ _ENTRY = re.compile(
 """A whole subject of an entry at once: there is one for every step of every thread."""
 
 
+class _Subject:
+    """functools.cached_property without the lock that it takes before Python 3.12: every step asks for it."""
+
+    def __get__(self, address: EntryAddress, owner: type[EntryAddress]) -> str:
+        subject = vars(address)["subject"] = address._subject()
+        return subject
+
+
 class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     """Place n of the journal that `agent` keeps of `thread`, and whom its entry is addressed to."""
 
@@ -62,14 +69,15 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     def lane(self) -> str:
         return self.run.partition("-")[0]
 
-    @cached_property
-    def subject(self) -> str:
+    def _subject(self) -> str:
         subject = f"shanty.{self.lane}.{self.to}.{self.run}.{self.thread}.{self.agent}.{self.n}"
         if _ENTRY.fullmatch(subject) and len(self.run) <= MAX_ID_LENGTH:
             return subject
         # Part by part: whatever is wrong with it is said.
         journal = _journal("shanty", checked("recipient", self.to), self.run, self.thread, self.agent)
         return f"{journal}.{_checked_number(self.n)}"
+
+    subject = _Subject()
 
     @property
     def feed_subject(self) -> str:

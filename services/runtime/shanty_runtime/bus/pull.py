@@ -137,7 +137,6 @@ class Pull:
         self._connection.watch_denial(self._subject, self._fail)
         self._connection.on_reconnect.append(self._on_reconnect)
         self._asking = asyncio.create_task(self._keep_asking())
-        self._keeping = asyncio.create_task(self._keep_in_hand())
 
     async def close(self) -> None:
         """Take no more. What was delivered but not handed out goes back at once; the rest is kept until settled."""
@@ -225,6 +224,8 @@ class Pull:
             return
         self._in_hand[delivery.seq] = delivery
         self._ready.append(delivery)
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep_in_hand())
 
     def _on_request_ended(self, message: Incoming) -> None:
         """The server is done with a request before all it asked for was delivered."""
@@ -258,9 +259,9 @@ class Pull:
                 await asyncio.sleep(TROUBLE_PAUSE_S + self._backoff.next_s())
             if self._connection.connected and self._has_room():
                 await self._ask(self.max_in_hand - len(self._in_hand) - self._requested)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_S):
-                    await self._room.wait()
+            look_again = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._room.set)
+            await self._room.wait()
+            look_again.cancel()
             if self._requested and self._connection.connected and self._is_lost():
                 logger.info("a pull on %s was not heard of any more; asking again", self.consumer)
                 self._forget_requests()
@@ -297,12 +298,16 @@ class Pull:
     # Keeping
 
     async def _keep_in_hand(self) -> None:
-        while True:
-            await asyncio.sleep(self._ack_wait_s / 3)
-            for delivery in list(self._in_hand.values()):
-                # Without a connection the message is delivered again later, and its reader finds it consumed.
-                with contextlib.suppress(BusUnavailable):
-                    await self._connection.publish(delivery.reply, b"+WPI")
+        """Tell the server of what is in hand, until nothing is."""
+        try:
+            while self._in_hand:
+                await asyncio.sleep(self._ack_wait_s / 3)
+                for delivery in list(self._in_hand.values()):
+                    # Without a connection the message is delivered again later, and its reader finds it consumed.
+                    with contextlib.suppress(BusUnavailable):
+                        await self._connection.publish(delivery.reply, b"+WPI")
+        finally:
+            self._keeping = None
 
     async def _settled(self, delivery: Delivery, verdict: bytes) -> None:
         if self._in_hand.get(delivery.seq) is delivery:

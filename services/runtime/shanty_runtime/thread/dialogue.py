@@ -106,7 +106,7 @@ class Dialogue(msgspec.Struct):
 
     @property
     def open_calls(self) -> list[Call]:
-        return [call for call in self.calls.values() if not call.settled]
+        return [call for call in self.calls.values() if call.status == "open"]
 
     def next_messages(self) -> list[Message]:
         """The transcript the next model call answers.

@@ -125,6 +125,10 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
     match entry:
         case ModelReplied():
             _take_model_reply(state, address, entry)
+        case DelegationSent():
+            _take_delegation(state, address, entry)
+        case ThreadReplied():
+            _take_own_reply(state, address, entry)
         case ModelFailed():
             _take_failure(state, entry)
         case ThreadCompacted():
@@ -154,8 +158,6 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
             grading.begin(state, entry)
         case DeliverableGraded():
             grading.end(state, address, entry)
-        case DelegationSent():
-            _take_delegation(state, address, entry)
         case MessageSent():
             _take_message(state, address, entry)
         case CancelSent():
@@ -176,8 +178,6 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
                 entry.call_id, Call(id=entry.call_id, name=entry.name, arguments=entry.arguments)
             )
             approvals.take_ruling(state, entry, call)
-        case ThreadReplied():
-            _take_own_reply(state, address, entry)
         case TimerFired():
             _mark_late(state, address, entry)
             approvals.expire(state, entry.at_ms)

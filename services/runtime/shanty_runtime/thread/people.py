@@ -55,9 +55,10 @@ def news(state: State, *, at_ms: int, by: str, fence: int) -> tuple[str, ThreadW
 
 def _until_ms(state: State) -> int:
     """When the waiting ends at the latest; 0 where nobody waits."""
-    own = [call.approval.expires_at_ms for call in state.waiting_calls if call.approval]
-    own += [asking.expires_at_ms for asking in state.asking.values() if asking.to == OPERATORS]
-    return max([*own, *(pause.until_ms for pause in state.pauses.values())], default=0)
+    waits = [call.approval.expires_at_ms for call in state.waiting_calls if call.approval]
+    waits += [asking.expires_at_ms for asking in state.asking.values() if asking.to == OPERATORS]
+    waits += [pause.until_ms for pause in state.pauses.values()]
+    return max(waits, default=0)
 
 
 def requests_open(state: State) -> int:

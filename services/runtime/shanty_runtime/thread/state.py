@@ -299,7 +299,10 @@ class State(msgspec.Struct):
     @property
     def waiting_calls(self) -> list[Call]:
         """The calls that a person has not decided on."""
-        return [call for call in self.open_calls if call.approval is not None and call.approval.waiting]
+        calls = self.dialogue.calls.values()
+        return [
+            each for each in calls if each.approval is not None and each.status == "open" and each.approval.waiting
+        ]
 
     @property
     def total_usage(self) -> Usage:

@@ -1,19 +1,24 @@
 """Mail of the runs that are worked on here, heard the moment it is stored, whichever replica it is delivered to.
 
 Only work that goes on under a lease listens: what a replica is about to answer at once needs to hear nothing more,
-and mail of everybody else's runs is not sent here.
+and mail of everybody else's runs is not sent here. A thread that rests is often woken again soon, so the runs that
+were worked on last are listened to a little longer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 
 from shanty_runtime.bus import Bus, Listening, Stored
 from shanty_runtime.errors import BusError
 
 logger = logging.getLogger("shanty.thread")
+
+MOST_RESTING = 64
+"""Runs that are listened to although nothing of theirs is worked on."""
 
 
 class Ears:
@@ -22,12 +27,14 @@ class Ears:
     def __init__(self, bus: Bus, agent: str, heard: Callable[[Stored], None]) -> None:
         self._bus, self._agent, self._heard = bus, agent, heard
         self._counts: dict[str, int] = {}
+        self._resting: OrderedDict[str, None] = OrderedDict()
         self._listening: dict[str, asyncio.Task[Listening]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     def listen(self, run: str) -> None:
         """Soon: what is missed until then is delivered."""
         self._counts[run] = self._counts.get(run, 0) + 1
+        self._resting.pop(run, None)
         if run not in self._listening:
             self._listening[run] = asyncio.create_task(self._bus.feed.hear(run, self._agent, self._heard))
 
@@ -36,12 +43,17 @@ class Ears:
         if left:
             self._counts[run] = left
             return
-        ending = asyncio.create_task(_end(self._listening.pop(run)))
+        self._resting[run] = None
+        if len(self._resting) > MOST_RESTING:
+            self._end(self._resting.popitem(last=False)[0])
+
+    def _end(self, run: str) -> None:
+        ending = asyncio.create_task(_stop(self._listening.pop(run)))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
 
-async def _end(listening: asyncio.Task[Listening]) -> None:
+async def _stop(listening: asyncio.Task[Listening]) -> None:
     try:
         await (await listening).stop()
     except BusError as error:

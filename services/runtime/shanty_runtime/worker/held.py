@@ -142,14 +142,16 @@ class HeldThread:
         if self.lease is None:
             self.note_answer(*places[0])
             return
+        waited_before = people.requests_open(self.state)
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
-            waited_before = people.requests_open(self.state)
             self.state.chained_to = one.own(self.state.chained_to)
             apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
             self.state.next_seq = max(self.state.next_seq, one.seq + 1)
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
-            metrics.people_wait(self.profile.agent, waited_before, people.requests_open(self.state))
+            waiting = people.requests_open(self.state)
+            metrics.people_wait(self.profile.agent, waited_before, waiting)
+            waited_before = waiting
 
     def note_answer(self, address: EntryAddress, entry: Entry) -> None:
         """Of the one answer: whatever else is done with the thread begins with its lease, and with its journal."""

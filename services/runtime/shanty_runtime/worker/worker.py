@@ -196,14 +196,13 @@ class Worker:
         active = self._active.get((run, thread))
         if active is None:
             active = self._active[run, thread] = Activation(self.workplace, run, thread)
-            task = asyncio.create_task(self._run(active))
-            self._working.add(task)
+            self._working.add(asyncio.create_task(self._run(active)))
             metrics.threads_active(self.workplace.profile.agent, self.active)
-            task.add_done_callback(self._working.discard)
         return active
 
     async def _run(self, activation: Activation) -> None:
-        key = (activation.run_id, activation.thread)
+        key, task = (activation.run_id, activation.thread), asyncio.current_task()
+        assert task is not None, "each activation has a task of its own"
         try:
             await activation.run()
             while activation.deliveries and not self.workplace.draining:  # posted after it had come to rest
@@ -215,8 +214,11 @@ class Worker:
             del self._active[key]
             metrics.threads_active(self.workplace.profile.agent, self.active)
             self._handed_back += activation.handed_back
-            if activation.deliveries:
-                await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)
+            try:
+                if activation.deliveries:
+                    await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)
+            finally:
+                self._working.discard(task)
 
     async def _put_away(self, delivery: Delivery, code: str, reason: str) -> None:
         await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, code, reason)

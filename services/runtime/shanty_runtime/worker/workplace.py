@@ -55,7 +55,7 @@ class Workplace:
         """When the timers that were set here are due, in milliseconds since 1970."""
         self._states: OrderedDict[Key, State] = OrderedDict()
         self._taken: OrderedDict[Key, int] = OrderedDict()
-        """Places that somebody else had taken when they were to be written here: what is read later must have them."""
+        """Places that others had taken when they were to be written here: what is read later must have them."""
 
     def name_of(self, run: str, thread: str) -> str:
         """What a thread's lease is taken by, and what people are told."""
