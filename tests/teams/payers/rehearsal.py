@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from shanty_runtime import Call, Move, Turn, call
+from shanty_runtime.models.base import unmarked
 
 
 def lead(turn: Turn) -> Move:
@@ -13,8 +15,8 @@ def lead(turn: Turn) -> Move:
         orders = (turn.section("objective") or "").split(", ")
         return [*map(given_out, orders), call("wait_for_replies")]
     waited = [result.value for result in turn.results_of("wait_for_replies")]
-    if waited[-1].get("questions"):
-        return [*map(answered, waited[-1]["questions"]), call("wait_for_replies")]
+    if questions := unanswered(turn, waited):
+        return [*map(answered, questions), call("wait_for_replies")]
     told = {each["thread"]: said(each) for wait in waited for each in wait["replies"]}
     people = [result.value["answer"] for result in turn.results_of("ask_human") if "answered_by" in result.value]
     return call("submit_result", summary=", ".join(people) or "all is paid", result=told)
@@ -22,6 +24,15 @@ def lead(turn: Turn) -> Move:
 
 def office(turn: Turn) -> Move:
     return lead(turn)
+
+
+def unanswered(turn: Turn, waited: list[Any]) -> list[dict[str, Any]]:
+    """What the newest wait ended with, and what was asked while nothing was waited for: that is told as a text."""
+    told = [text.partition("\n")[2] for text in turn.follow_ups if text.startswith("A specialist waits")]
+    asked = [*(json.loads(unmarked(each)) for each in told), *waited[-1].get("questions", ())]
+    seen = [result.value for verb in ("answer_specialist", "ask_human") for result in turn.results_of(verb)]
+    done = {value.get("answered") or value.get("passed_on") for value in seen if isinstance(value, dict)}
+    return list({each["id"]: each for each in asked if each["id"] not in done}.values())
 
 
 def given_out(order: str) -> Call:
