@@ -31,7 +31,7 @@ RUN = "0-20260101-long00"
 ENTRIES = 2_001
 MOST_S = 0.5
 MOST_ON_A_BUSY_MACHINE_S = 2.0
-TRIES = 3
+TRIES = 5
 PAGE = "line after line of something that was looked up\n" * 10
 
 
