@@ -140,7 +140,7 @@ class HeldThread:
         else:
             stored = await asyncio.gather(*(self._append(each) for each in chained))
         if self.lease is None:
-            self.note_answer(*places[0])
+            self._note_answer(*places[0])
             return
         waited_before = people.requests_open(self.state)
         for (address, entry), one in zip(places, stored, strict=True):
@@ -153,7 +153,7 @@ class HeldThread:
             metrics.people_wait(self.profile.agent, waited_before, waiting)
             waited_before = waiting
 
-    def note_answer(self, address: EntryAddress, entry: Entry) -> None:
+    def _note_answer(self, address: EntryAddress, entry: Entry) -> None:
         """Of the one answer: whatever else is done with the thread begins with its lease, and with its journal."""
         self.state.next_n = address.n + 1
         self.state.consumed.update(entry.consumed)
