@@ -218,11 +218,14 @@ def test_a_recording_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -
         RecordingModel(Scripted(), tmp_path / "none" / "run.jsonl")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"not a recording\n"])
-def test_a_file_without_replies_is_refused_at_once(file: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"not a recording\n" * 3])
+def test_a_file_without_replies_is_refused_in_one_sentence(
+    file: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigError, match="has no replies"):
         ReplayModel(file)
+    assert not caplog.text
 
 
 def test_a_recording_that_is_not_there_is_refused_at_once(file: Path) -> None:

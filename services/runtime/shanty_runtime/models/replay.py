@@ -129,18 +129,21 @@ def read_recording(file: Path) -> Iterator[Recorded]:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise ConfigError(f"the recording {file} cannot be read: {error.strerror}") from error
-    found = 0
+    found, left_out = 0, []
     for number, line in enumerate(lines, 1):
         try:
             recorded = _decoder.decode(line) if line else None
         except msgspec.DecodeError as error:
-            logger.warning("line %d of the recording %s is left out: %s", number, file, error)
+            left_out.append(f"line {number}: {error}")
             continue
         if recorded is not None:
             found += 1
             yield recorded
     if not found:
-        raise ConfigError(f"the recording {file} has no replies")
+        because = f"; {left_out[0]}" if left_out else ""
+        raise ConfigError(f"{file} is no recording of a model: it has no replies{because}")
+    if left_out:
+        logger.warning("%d lines of the recording %s are left out; %s", len(left_out), file, left_out[0])
 
 
 def _journaled(lines: Sequence[Recorded]) -> dict[Question, ModelReply]:
