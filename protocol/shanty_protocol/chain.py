@@ -54,12 +54,9 @@ class Link(msgspec.Struct, frozen=True):
 def digest_of_entry(before: str, subject: str, headers: Mapping[str, str], body: bytes) -> str:
     """`own` of an entry: the first 32 digits of SHA-256 over a line each for `before`, the subject and every header
     by name, then an empty line and the body. Left out are the chain itself, the trace, and what is named `Nats-`."""
-    lines = [before, subject]
-    for name in sorted(headers):
-        if _is_covered(name):
-            lines.append(f"{name}: {headers[name]}")
-    lines += ("", "")
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass") + body).hexdigest()[:_DIGITS]
+    covered = [f"{name}: {headers[name]}" for name in sorted(filter(_is_covered, headers))]
+    head = "\n".join((before, subject, *covered, "", ""))
+    return hashlib.sha256(head.encode("utf-8", "surrogatepass") + body).hexdigest()[:_DIGITS]
 
 
 def seal_of(own: str, headers: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ Whatever the bytes are, decoding gives a message or raises ProtocolError, and no
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from shanty_protocol.parts import FileVersion
 from shanty_protocol.timers import Timer
 
 PROTOCOL_VERSION = 1
+_OUR_VERSION = str(PROTOCOL_VERSION)
 
 T = TypeVar("T")
 
@@ -53,6 +55,7 @@ def kinds_of(channel: Any) -> dict[str, type[msgspec.Struct]]:
     return {_kind(message): message for message in messages}
 
 
+@functools.cache
 def _kind(message: type[msgspec.Struct]) -> str:
     tag = message.__struct_config__.tag
     assert isinstance(tag, str), f"{message.__name__} has no tag"
@@ -122,7 +125,7 @@ def kind_of(message: Message) -> str:
 
 
 def message_headers(message: Message) -> dict[str, str]:
-    return {headers.KIND: kind_of(message), headers.VERSION: str(PROTOCOL_VERSION)}
+    return {headers.KIND: kind_of(message), headers.VERSION: _OUR_VERSION}
 
 
 def decode_entry(data: bytes, received: Mapping[str, str] | None = None) -> Entry:
@@ -154,7 +157,9 @@ def decode_effect(data: bytes, received: Mapping[str, str] | None = None) -> Eff
 
 
 def _check_version(received: Mapping[str, str]) -> None:
-    version = received.get(headers.VERSION, "1")
+    version = received.get(headers.VERSION, _OUR_VERSION)
+    if version == _OUR_VERSION:
+        return
     if not _VERSION.fullmatch(version):
         raise ProtocolError("invalid_message", f"header {headers.VERSION} is {version!r}, not a number from 1")
     # Compared by length first: a number of a thousand digits is not worth converting.

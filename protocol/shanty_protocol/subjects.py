@@ -34,6 +34,7 @@ from shanty_protocol.ids import (
     checked_run,
     lane_of,
 )
+from shanty_protocol.lazy import lazy
 
 MAX_PATH_BYTES = 400
 MAX_NUMBER = 9_999_999_999
@@ -46,14 +47,6 @@ _ENTRY = re.compile(
     rf"\.([a-z0-9-]{{1,{MAX_ID_LENGTH}}})\.([a-z0-9-]{{1,{MAX_ID_LENGTH}}})\.(0|[1-9][0-9]{{0,9}})"
 )
 """A whole subject of an entry at once: there is one for every step of every thread."""
-
-
-class _Subject:
-    """functools.cached_property without the lock that it takes before Python 3.12: every step asks for it."""
-
-    def __get__(self, address: EntryAddress, owner: type[EntryAddress]) -> str:
-        subject = vars(address)["subject"] = address._subject()
-        return subject
 
 
 class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
@@ -69,15 +62,14 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     def lane(self) -> str:
         return self.run.partition("-")[0]
 
-    def _subject(self) -> str:
+    @lazy
+    def subject(self) -> str:
         subject = f"shanty.{self.lane}.{self.to}.{self.run}.{self.thread}.{self.agent}.{self.n}"
         if _ENTRY.fullmatch(subject) and len(self.run) <= MAX_ID_LENGTH:
             return subject
         # Part by part: whatever is wrong with it is said.
         journal = _journal("shanty", checked("recipient", self.to), self.run, self.thread, self.agent)
         return f"{journal}.{_checked_number(self.n)}"
-
-    subject = _Subject()
 
     @property
     def feed_subject(self) -> str:
@@ -86,7 +78,8 @@ class EntryAddress(msgspec.Struct, frozen=True, order=True, dict=True):
     @property
     def guard(self) -> str:
         """All subjects this place could be taken under: an entry is stored only while none of them is."""
-        return f"shanty.{self.lane}.*.{self.run}.{self.subject.split('.', 4)[4]}"
+        _, lane, _, place = self.subject.split(".", 3)
+        return f"shanty.{lane}.*.{place}"
 
 
 class TimerAddress(msgspec.Struct, frozen=True):

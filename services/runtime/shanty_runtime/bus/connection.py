@@ -23,6 +23,7 @@ import logging
 import random
 import re
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
@@ -89,6 +90,7 @@ class Connection:
         self.settings = settings
         self.on_reconnect: list[Reconnected] = []
         self._client = _Client(self)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: dict[str, _Asked] = {}
         self._asked_count = 0
         self._address_of: tuple[object, tuple[str, int] | None] = None, None
@@ -110,7 +112,8 @@ class Connection:
         self._client = _Client(self)
         self._client.opened = True
         self._refused = False
-        self._not_let_in = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._not_let_in = self._loop.create_future()
         connecting = asyncio.create_task(self._connect())
         waiting: set[asyncio.Future[Any]] = {connecting, self._not_let_in}
         try:
@@ -229,19 +232,19 @@ class Connection:
         if not self._client.is_connected:
             raise BusUnavailable(f"not connected to {self._where}: {self._last_error or 'trying again'}")
         self._asked_count += 1
-        asked = _Asked(
-            f"{self._answers}{self._asked_count}", subject, hear, timeout_s or self.settings.request_timeout_s
-        )
+        assert self._loop is not None, "it is connected"
+        reply, timeout_s = f"{self._answers}{self._asked_count}", timeout_s or self.settings.request_timeout_s
+        asked = _Asked(self._loop, reply, subject, hear, timeout_s)
         self._send(subject, data, asked.reply, headers)
         self._asked[asked.reply] = asked
         if self._expiring is None:
-            self._expiring = asked.loop.call_later(EXPIRY_CHECK_S, self._expire)
+            self._expiring = self._loop.call_later(EXPIRY_CHECK_S, self._expire)
         return asked
 
     def _forget(self, asked: _Asked) -> None:
         """Nobody waits any more. asyncio would complain of an error that nobody looked at."""
         del self._asked[asked.reply]
-        if asked.done.done() and not asked.done.cancelled():
+        if asked.failed:
             asked.done.exception()
 
     def _expire(self) -> None:
@@ -249,8 +252,8 @@ class Connection:
         self._expiring = None
         for asked in self._asked.values():
             asked.expire()
-        if self._asked:
-            self._expiring = asyncio.get_running_loop().call_later(EXPIRY_CHECK_S, self._expire)
+        if self._asked and self._loop is not None:
+            self._expiring = self._loop.call_later(EXPIRY_CHECK_S, self._expire)
 
     async def persist(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it works or is cancelled. An outage or a lack of space is waited out; anything else raises."""
@@ -510,17 +513,24 @@ class Listening:
 class _Asked:
     """A request that waits for its answers."""
 
-    __slots__ = ("done", "hear", "heard_at", "loop", "reply", "subject", "timeout_s")
+    __slots__ = ("done", "failed", "hear", "heard_at_s", "reply", "subject", "timeout_s")
 
-    def __init__(self, reply: str, subject: str, hear: Callable[[Incoming], bool] | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reply: str,
+        subject: str,
+        hear: Callable[[Incoming], bool] | None,
+        timeout_s: float,
+    ) -> None:
         self.reply = reply
         self.subject = subject
         self.hear = hear
         """None where there is one answer."""
         self.timeout_s = timeout_s
-        self.loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[Incoming] = self.loop.create_future()
-        self.heard_at = self.loop.time()
+        self.done: asyncio.Future[Incoming] = loop.create_future()
+        self.failed = False
+        self.heard_at_s = time.monotonic()
 
     def take(self, answer: Incoming) -> None:
         if self.done.done():
@@ -531,22 +541,23 @@ class _Asked:
         if self.hear is None:
             self.done.set_result(answer)
             return
-        self.heard_at = self.loop.time()
+        self.heard_at_s = time.monotonic()
         try:
             complete = self.hear(answer)
         except Exception as error:
             # Whatever is wrong with an answer concerns whoever asked, not the loop that reads the connection.
-            self.done.set_exception(error)
+            self.fail(error)
             return
         if complete:
             self.done.set_result(answer)
 
     def expire(self) -> None:
-        if self.heard_at + self.timeout_s <= self.loop.time():
+        if self.heard_at_s + self.timeout_s <= time.monotonic():
             self.fail(BusUnavailable(f"no answer on {self.subject} within {self.timeout_s:g} s"))
 
-    def fail(self, error: BusError) -> None:
+    def fail(self, error: Exception) -> None:
         if not self.done.done():
+            self.failed = True
             self.done.set_exception(error)
 
 

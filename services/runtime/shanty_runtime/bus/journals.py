@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 
 import msgspec
 
@@ -14,6 +14,7 @@ from shanty_protocol import Entry, EntryAddress, ProtocolError, chain, subjects
 from shanty_protocol.codec import decode_entry, encode, message_headers
 from shanty_protocol.headers import CHAIN
 from shanty_protocol.ids import LOG, ROOT_THREAD, lane_of
+from shanty_protocol.lazy import lazy
 from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.backoff import Backoff
@@ -40,7 +41,7 @@ class Stored(msgspec.Struct, frozen=True, dict=True):
     data: bytes
     headers: dict[str, str]
 
-    @cached_property
+    @lazy
     def entry(self) -> Entry:
         return decode_entry(self.data, self.headers)
 

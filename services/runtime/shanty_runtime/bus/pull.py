@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from typing import Literal
 
@@ -205,9 +206,10 @@ class Pull:
     # Hearing
 
     def _hear(self, message: Incoming) -> None:
-        self._heard_at = self._now()
+        self._heard_at = time.monotonic()
         if message.status == 0:
-            self._requested = max(0, self._requested - 1)
+            if self._requested:
+                self._requested -= 1
             self._receive(Delivery(self, message))
             self._backoff.tries = 0
             self._news.set()
@@ -276,7 +278,7 @@ class Pull:
         reply = f"{self._inbox}.{self._request_count}"
         self._requests[reply] = batch
         self._requested += batch
-        self._newest_request_at = self._heard_at = self._now()
+        self._newest_request_at = self._heard_at = time.monotonic()
         request = {
             "batch": batch,
             "expires": int(EXPIRES_S * NANOSECONDS),
@@ -292,7 +294,7 @@ class Pull:
             self._requests.pop(next(iter(self._requests)))
 
     def _is_lost(self) -> bool:
-        now = self._now()
+        now = time.monotonic()
         return now - self._heard_at > SILENCE_S or now - self._newest_request_at > EXPIRES_S + SILENCE_S
 
     # Keeping
@@ -336,9 +338,6 @@ class Pull:
                 raise LayoutDrift(name, ("it is missing",)) from error
             raise
         return float(found["config"]["ack_wait"]) / NANOSECONDS
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _metadata(reply: str) -> tuple[int, int, float]:

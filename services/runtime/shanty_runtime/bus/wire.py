@@ -17,8 +17,6 @@ from shanty_runtime.errors import BusRefused
 MAX_CONTROL_LINE_BYTES = 4_096
 
 _LINE_END = re.compile(r"[\r\n]")
-_SPACE = re.compile(r"\s")
-_SUBJECT = re.compile(r"\S+")
 
 
 class Incoming:
@@ -37,15 +35,15 @@ class Incoming:
 
     @property
     def status(self) -> int:
-        return self._parse()[0]
+        return (self._parsed or self._parse())[0]
 
     @property
     def description(self) -> str:
-        return self._parse()[1]
+        return (self._parsed or self._parse())[1]
 
     @property
     def headers(self) -> dict[str, str]:
-        return self._parse()[2]
+        return (self._parsed or self._parse())[2]
 
     def times(self, name: str) -> int:
         """How often a header is there: of several with one name `headers` has the last."""
@@ -53,8 +51,7 @@ class Incoming:
 
     def _parse(self) -> tuple[int, str, dict[str, str]]:
         # Once, and only for whoever asks: much of what is heard is not for anybody here.
-        if self._parsed is None:
-            self._parsed = parse_headers(self._block) if self._block else (0, "", {})
+        self._parsed = parse_headers(self._block)
         return self._parsed
 
     def __repr__(self) -> str:
@@ -71,7 +68,7 @@ class Unread(Incoming):
         self.reply = reply
         self.data = data
         self._block = block
-        self._parsed = None
+        self._parsed = None if block else (0, "", {})
 
 
 Take = Callable[[int, bytes, bytes, bytes, bytes], None]
@@ -156,7 +153,7 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 
 def command_line(subject: str, reply: str, header_bytes: int, size_bytes: int) -> bytes:
-    if not _SUBJECT.fullmatch(subject) or _SPACE.search(reply):
+    if subject.split() != [subject] or (reply and reply.split() != [reply]):
         raise BusRefused(f"publishing on {subject!r}", 0, "this is not a subject")
     if header_bytes:
         return f"HPUB {subject} {reply} {header_bytes} {size_bytes}\r\n".encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from opentelemetry.metrics import Meter
@@ -36,27 +36,30 @@ class Histogram:
         known = names.METRICS[metric]
         self.metric, self.unit, self.sentence = metric, known.unit, known.sentence
         self.bounds = [*map(float, known.boundaries)]
-        self.series: dict[tuple[tuple[str, str], ...], Series] = {}
+        self.attributes = known.attributes
+        self.series: dict[tuple[str, ...], Series] = {}
         self._instrument = meter.create_histogram(
             metric, known.unit, known.sentence, explicit_bucket_boundaries_advisory=self.bounds
         )
         _all.append(self)
 
-    def record(self, value: float, attributes: Mapping[str, str] = {}) -> None:
-        """Take a value; `attributes` has them in the same order each time."""
+    def record(self, value: float, *attributes: str) -> None:
+        """Take a value, and its attributes in the order of `names.METRICS`: an empty one is none."""
         if not _kept:
-            self._instrument.record(value, attributes)
+            self._instrument.record(value, self.named(attributes))
             return
-        key = tuple(attributes.items())
-        series = self.series.get(key)
+        series = self.series.get(attributes)
         if series is None:
-            series = self.series[key] = Series([0] * (len(self.bounds) + 1), time.time_ns())
+            series = self.series[attributes] = Series([0] * (len(self.bounds) + 1), time.time_ns())
         series.counts[bisect_left(self.bounds, value)] += 1
         series.total += value
         if value < series.least:
             series.least = value
         if value > series.most:
             series.most = value
+
+    def named(self, attributes: Sequence[str]) -> dict[str, str]:
+        return {name: value for name, value in zip(self.attributes, attributes, strict=True) if value}
 
 
 def keep() -> None:

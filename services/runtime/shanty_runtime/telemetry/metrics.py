@@ -212,7 +212,7 @@ def delegation_replied(agent: str, status: str, sent_at_ms: int = 0) -> None:
     _delegations_replied.add(1, agent, status)
     if sent_at_ms:
         lasted_s = max(0.0, time.time() - sent_at_ms / 1000)
-        _delegation_duration.record(lasted_s, {names.GEN_AI_AGENT_NAME: agent, names.SHANTY_STATUS: status})
+        _delegation_duration.record(lasted_s, agent, status)
 
 
 def activation_ended(agent: str, outcome: ActivationEnd) -> None:
@@ -241,7 +241,7 @@ def mail_delivered(agent: str, delivered: int, stored_at_s: float) -> None:
         _mail_redelivered.add(1, agent)
     else:
         # The server's clock and ours may differ.
-        _mail_wait.record(max(0.0, time.time() - stored_at_s), {names.GEN_AI_AGENT_NAME: agent})
+        _mail_wait.record(max(0.0, time.time() - stored_at_s), agent)
 
 
 def mail_rejected(agent: str, code: str) -> None:
@@ -253,12 +253,7 @@ def message_stored(address: RunAddress) -> None:
 
 
 def message_processed(address: RunAddress, agent: str, lasted_s: float, error_type: str) -> None:
-    attributes = {
-        names.MESSAGING_DESTINATION_TEMPLATE: TEMPLATES[type(address)],
-        names.MESSAGING_SYSTEM: names.MESSAGING_SYSTEM_NATS,
-        names.GEN_AI_AGENT_NAME: agent,
-    }
-    _process_duration.record(lasted_s, _with_error(attributes, error_type))
+    _process_duration.record(lasted_s, TEMPLATES[type(address)], names.MESSAGING_SYSTEM_NATS, agent, error_type)
 
 
 def queue_seen(agent: str, lane: str, queue: str, *, pending: int, in_hand: int) -> None:
@@ -305,14 +300,13 @@ def clock_ahead(ahead_s: float) -> None:
 
 
 def model_called(agent: str, model: str, provider: str, lasted_s: float, error_type: str) -> None:
-    _model_duration.record(lasted_s, _with_error(_call_of(agent, model, provider), error_type))
+    _model_duration.record(lasted_s, names.CHAT, provider, model, agent, error_type)
 
 
 def model_replied(agent: str, model: str, provider: str, usage: Usage) -> None:
     input_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-    call = _call_of(agent, model, provider)
-    _token_usage.record(input_tokens, {**call, names.GEN_AI_TOKEN_TYPE: "input"})
-    _token_usage.record(usage.output_tokens, {**call, names.GEN_AI_TOKEN_TYPE: "output"})
+    _token_usage.record(input_tokens, names.CHAT, provider, model, agent, "input")
+    _token_usage.record(usage.output_tokens, names.CHAT, provider, model, agent, "output")
     _model_cache_tokens.add(usage.cache_read_tokens, agent, model, "read")
     _model_cache_tokens.add(usage.cache_write_tokens, agent, model, "write")
 
@@ -327,8 +321,7 @@ def model_paid(agent: str, model: str, cost_microusd: int | None) -> None:
 
 def tool_called(agent: str, tool: str, lasted_s: float, error_type: str) -> None:
     """`tool` is one of the agent's, or `UNKNOWN_TOOL`."""
-    attributes = {names.GEN_AI_TOOL_NAME: tool, names.GEN_AI_AGENT_NAME: agent}
-    _tool_duration.record(lasted_s, _with_error(attributes, error_type))
+    _tool_duration.record(lasted_s, tool, agent, error_type)
 
 
 # The process
@@ -336,16 +329,3 @@ def tool_called(agent: str, tool: str, lasted_s: float, error_type: str) -> None
 
 def event_loop_late(late_s: float) -> None:
     _event_loop_lag.record(late_s)
-
-
-def _call_of(agent: str, model: str, provider: str) -> dict[str, str]:
-    return {
-        names.GEN_AI_OPERATION_NAME: names.CHAT,
-        names.GEN_AI_PROVIDER_NAME: provider,
-        names.GEN_AI_REQUEST_MODEL: model,
-        names.GEN_AI_AGENT_NAME: agent,
-    }
-
-
-def _with_error(attributes: dict[str, str], error_type: str) -> dict[str, str]:
-    return {**attributes, names.ERROR_TYPE: error_type} if error_type else attributes

@@ -180,7 +180,7 @@ def _with_kept_histograms(read: MetricsData) -> MetricsData:
             export.Histogram(
                 [
                     export.HistogramDataPoint(
-                        attributes=dict(attributes),
+                        attributes=each.named(attributes),
                         start_time_unix_nano=series.since_ns,
                         time_unix_nano=now_ns,
                         count=sum(series.counts),

@@ -94,7 +94,8 @@ class Activation:
     def __init__(self, workplace: Workplace, run: str, thread: str) -> None:
         self.workplace = workplace
         self.run_id, self.thread = run, thread
-        self.lease_key = workplace.name_of(run, thread)
+        self.task: asyncio.Task[None]
+        """What runs it: whoever makes it says so."""
         self.deliveries: list[Delivery] = []
         self.handed_back = False
         """Whether it ended before the thread rested, because the worker is draining."""
@@ -105,6 +106,10 @@ class Activation:
         self.stop_requested = False
         """A Python handler ends before its next step."""
         self._thread: HeldThread | None = None
+
+    @property
+    def lease_key(self) -> str:
+        return self.workplace.name_of(self.run_id, self.thread)
 
     @property
     def held(self) -> HeldThread:
@@ -305,6 +310,7 @@ class Activation:
     async def _attentively(self, work: Coroutine[None, None, None]) -> None:
         """Do a step, and meanwhile take in advice and requests to stop."""
         step = asyncio.create_task(work)
+        step.add_done_callback(lambda _: self._news.wake())
         try:
             await self._news_or_end(step)  # what had come before was decided on
             while not step.done():
@@ -335,10 +341,11 @@ class Activation:
 
     async def _news_or_end(self, step: asyncio.Task[None]) -> None:
         """Until mail comes, the step ends, or the time to wrap up is over."""
+        if step.done():
+            return
         stopping = self.held.state.stopping
         left_s = None if stopping is None else max(0.0, (stopping.until_ms - self.held.stamp().at_ms) / 1000)
-        waited_for: tuple[asyncio.Future[None], ...] = (step, self._news.arrival())
-        await asyncio.wait(waited_for, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        await self._news.wait(left_s)
 
     async def _settle(self) -> None:
         """The thread rests: ack what it took in, and put back what has to wait for an earlier mail."""
@@ -410,8 +417,7 @@ class Activation:
 
     async def _run_handler(self, mail: Received | None) -> bool:
         """Run the Python handler from its start; steps that had returned are not repeated. True: it has answered."""
-        task, aborted = asyncio.current_task(), False
-        assert task is not None, "an activation is a task"
+        task, aborted = self.task, False
 
         def listen() -> None:
             # A handler names what it has begun itself, so nothing is taken in before it has ended.

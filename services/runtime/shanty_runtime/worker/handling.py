@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from functools import cached_property
 from typing import Any, Protocol
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from shanty_protocol import DelegationSent, MessageSent, Outcome, ThreadOpened
 from shanty_protocol.codec import digest_of
 from shanty_protocol.ids import LOG
+from shanty_protocol.lazy import lazy
 from shanty_runtime.errors import Fenced, ToolError
 from shanty_runtime.redaction import redact
 from shanty_runtime.thread import approvals
@@ -34,6 +34,7 @@ class Holder(Protocol):
     """Who has the thread. What a handler does without is not made for it."""
 
     workplace: Workplace
+    task: asyncio.Task[None]
     run_id: str
     thread: str
     stop_requested: bool
@@ -80,8 +81,6 @@ class HandlerContext:
     def __init__(self, holder: Holder, mail: Received | None) -> None:
         self._holder = holder
         self._mail = mail
-        self._opening = asyncio.Lock()
-        self._requesting = asyncio.Lock()
         self._steps = 0
         self._steps_at_work = 0
         self._stopped = False
@@ -90,7 +89,7 @@ class HandlerContext:
         self._fresh_calls = 0
         """Those that were not begun before a crash."""
         self._calls_before = 0 if mail else holder.held.state.escrow.counted["tool_calls"]
-        self._runs_in: asyncio.Task[Any] | None = None
+        self._runs_in = holder.task
         self.halted = False
         """True once the handler has come to a step it may not begin, and none that it began is at work."""
         self.run, self.thread = holder.run_id, holder.thread
@@ -103,15 +102,23 @@ class HandlerContext:
     def _held(self) -> HeldThread:
         return self._holder.held
 
-    @cached_property
+    # Most handlers answer without a step, and need none of these.
+
+    @lazy
+    def _opening(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    @lazy
+    def _requesting(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    @lazy
     def workspace(self) -> Workspace:
         """The run's files."""
         return self._held.workspace(f"{self.run}.{self.thread}.handler")
 
     async def run_to_end(self, work: Awaitable[Any]) -> Any:
         """What the handler gives; None where it was halted: then nothing of it runs any more."""
-        self._runs_in = task = asyncio.current_task()
-        assert task is not None, "a handler runs in a step's task"
         try:
             value = await work
         except (asyncio.CancelledError, Exception):
@@ -124,7 +131,7 @@ class HandlerContext:
             # Our cancellation is still under way where the handler has ended without waiting for anything.
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
-        if task.uncancel():
+        if self._runs_in.uncancel():
             raise asyncio.CancelledError  # somebody else has it end as well
         return None
 
@@ -236,7 +243,6 @@ class HandlerContext:
     def _halt_between_steps(self) -> None:
         if self._stopped and not self._steps_at_work and not self.halted:
             self.halted = True
-            assert self._runs_in is not None, "steps are made by a handler that runs"
             self._runs_in.cancel()
 
     async def _open(self) -> None:

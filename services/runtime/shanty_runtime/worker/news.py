@@ -12,22 +12,32 @@ class News:
         """Since `clear`."""
         self.tell: Callable[[], None] | None = None
         """Called at once with every news."""
-        self._arrival: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None
 
     def put(self) -> None:
         self.come = True
         if self.tell is not None:
             self.tell()
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        self.wake()
 
     def clear(self) -> None:
         self.come = False
 
-    def arrival(self) -> asyncio.Future[None]:
-        """Done once there is news; for any number of waits."""
-        if self._arrival is None or (self._arrival.done() and not self.come):
-            self._arrival = asyncio.get_running_loop().create_future()
-        if self.come and not self._arrival.done():
-            self._arrival.set_result(None)
-        return self._arrival
+    def wake(self) -> None:
+        """Have whoever waits look, though nothing has come."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def wait(self, most_s: float | None = None) -> None:
+        """Until something has come, somebody says `wake`, or the time is over. One at a time may wait."""
+        if self.come:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        over = None if most_s is None else loop.call_later(most_s, self.wake)
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+            if over is not None:
+                over.cancel()

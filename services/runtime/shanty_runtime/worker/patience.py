@@ -64,7 +64,9 @@ class Patience:
 
     def remembered(self, run: str, thread: str) -> dict[str, Received]:
         """What was put back here of a thread's mail."""
-        waiting = self._waiting.get((run, thread), {})
+        waiting = self._waiting.get((run, thread))
+        if waiting is None:
+            return {}
         return {subject: each.mail for subject, each in waiting.items() if each.mail is not None}
 
     def is_over(self, mail: Received, run: str, thread: str, size_bytes: int) -> bool:

@@ -196,13 +196,12 @@ class Worker:
         active = self._active.get((run, thread))
         if active is None:
             active = self._active[run, thread] = Activation(self.workplace, run, thread)
-            self._working.add(asyncio.create_task(self._run(active)))
+            active.task = asyncio.create_task(self._run(active))
+            self._working.add(active.task)
             metrics.threads_active(self.workplace.profile.agent, self.active)
         return active
 
     async def _run(self, activation: Activation) -> None:
-        key, task = (activation.run_id, activation.thread), asyncio.current_task()
-        assert task is not None, "each activation has a task of its own"
         try:
             await activation.run()
             while activation.deliveries and not self.workplace.draining:  # posted after it had come to rest
@@ -211,14 +210,14 @@ class Worker:
             # The mail is not acked, so the thread is taken up again, and its attempts are counted.
             logger.exception("working on %s failed", activation.lease_key)
         finally:
-            del self._active[key]
+            del self._active[activation.run_id, activation.thread]
             metrics.threads_active(self.workplace.profile.agent, self.active)
             self._handed_back += activation.handed_back
             try:
                 if activation.deliveries:
                     await activation.put_back(0 if self.draining else PUT_BACK_DELAY_S)
             finally:
-                self._working.discard(task)
+                self._working.discard(activation.task)
 
     async def _put_away(self, delivery: Delivery, code: str, reason: str) -> None:
         await self.workplace.reject(delivery.subject, delivery.seq, delivery.headers, code, reason)
