@@ -22,28 +22,28 @@ import contextlib
 import logging
 import random
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
 import nats.errors
-from nats.aio.client import PING_PROTO, Client, Server
+from nats.aio.client import Server
 
 from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
+from shanty_runtime.bus.client import Heard, NatsClient
 from shanty_runtime.bus.clock import Clock
-from shanty_runtime.bus.login import Login, check_files, described, expired, read_login, tls_context, wants_tls
+from shanty_runtime.bus.login import check_files
 from shanty_runtime.bus.pressure import Pressure
+from shanty_runtime.bus.refusals import refusal_of
 from shanty_runtime.bus.settings import BusSettings
-from shanty_runtime.bus.wire import Incoming, MessageParser, Unread, command_line, header_block
+from shanty_runtime.bus.wire import Incoming, command_line, header_block
 from shanty_runtime.errors import (
     BusError,
     BusFull,
     BusRefused,
     BusUnavailable,
-    ConfigError,
     PayloadTooLarge,
     PermissionDenied,
     ShantyError,
@@ -62,9 +62,6 @@ RECONNECT_REFUSED_MOST_S = 10.0
 MAX_WAITING_BYTES = 8 * 2**20
 """Most that is kept for the server while it is slow or away."""
 
-WRITE_BUFFER_BYTES = 64 * 2**10
-"""What the socket has not taken yet, from which on nothing is added to it."""
-
 EXPIRY_CHECK_S = 0.1
 """How much later than it should a request may be given up that is not answered."""
 
@@ -72,14 +69,10 @@ NO_RESPONDERS = 503
 
 # nats-py lower-cases what the server says, so subjects are compared in lower case.
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
-_LOGIN_REFUSED = re.compile("authoriz|authentic")
-_CERTIFICATE_ALERT = re.compile("ALERT_(CERTIFICATE_[A-Z]+|[A-Z]+_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)$")
-_USERINFO = re.compile(r"(?:(?<=://)|(?<=,)|^)[^@/,]*@")
 
 T = TypeVar("T")
 
 
-Heard = Callable[[Incoming], None]
 Reconnected = Callable[[], None]
 
 
@@ -89,7 +82,7 @@ class Connection:
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
         self.on_reconnect: list[Reconnected] = []
-        self._client = _Client(self)
+        self._client = NatsClient(self.settings, self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: dict[str, _Asked] = {}
         self._asked_count = 0
@@ -109,7 +102,7 @@ class Connection:
         if self._client.opened and not self._client.closing:
             return
         check_files(self.settings)
-        self._client = _Client(self)
+        self._client = NatsClient(self.settings, self)
         self._client.opened = True
         self._refused = False
         self._loop = asyncio.get_running_loop()
@@ -230,7 +223,7 @@ class Connection:
     ) -> _Asked:
         """Send a message that is answered. Whoever asks says `_forget` in the end."""
         if not self._client.is_connected:
-            raise BusUnavailable(f"not connected to {self._where}: {self._last_error or 'trying again'}")
+            raise BusUnavailable(f"not connected to {self.settings.where}: {self._last_error or 'trying again'}")
         self._asked_count += 1
         assert self._loop is not None, "it is connected"
         reply, timeout_s = f"{self._answers}{self._asked_count}", timeout_s or self.settings.request_timeout_s
@@ -371,14 +364,14 @@ class Connection:
         if watcher is not None:
             watcher(PermissionDenied(f"publishing on {subject}", 0, "this account may not do that"))
 
-    def _on_disconnect(self) -> None:
+    def disconnected(self) -> None:
         if not self._client.closing:
             self._available.clear()
             metrics.bus_connected(False)
             logger.warning("connection to NATS lost; trying again")
         self._fail_requests("the connection broke")
 
-    def _on_reconnect(self) -> None:
+    def reconnected(self) -> None:
         self._refused = False
         logger.info("connected to NATS again")
         metrics.bus_reconnected()
@@ -386,13 +379,13 @@ class Connection:
         for tell in list(self.on_reconnect):
             tell()
 
-    def _on_error(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         said = str(error) or type(error).__name__
         self._last_error = said
         if (found := _DENIED.search(said)) is not None:
             self._on_denied(found[1], found[2])
             return
-        refusal = self._refusal(error)
+        refusal = refusal_of(error, self.settings)
         if self._not_let_in is not None:
             if refusal is not None and not self._not_let_in.done():
                 self._not_let_in.set_result(refusal)
@@ -403,37 +396,6 @@ class Connection:
             # Once, and not at every try: what follows is the same until somebody renews the credentials.
             logger.error("%s; trying again with what is on the disk by then", refusal)
         self._refused = refusal is not None or self._refused
-
-    def _refusal(self, error: Exception) -> ShantyError | None:
-        """Why one of the two does not want the other; None where it is something that passes."""
-        logging_in = f"logging in to {self._where} with {described(self.settings)}"
-        match error:
-            case _NotLetIn():
-                return ConfigError(str(error))
-            case ssl.SSLCertVerificationError():
-                trusted = self.settings.tls_ca or "what this system trusts; SHANTY_NATS_TLS_CA names others"
-                return ConfigError(
-                    f"the certificate of {self._where} is refused: {error.verify_message.rstrip('.')} "
-                    f"(checked with {trusted})"
-                )
-            case ssl.SSLError() if (alert := _CERTIFICATE_ALERT.search(error.reason or "")) is not None:
-                ours = (
-                    self.settings.tls_cert or "there is none, SHANTY_NATS_TLS_CERT and SHANTY_NATS_TLS_KEY name one"
-                )
-                said = alert[1].lower().replace("_", " ")
-                return PermissionDenied(
-                    f"the TLS handshake with {self._where}", 0, f"{said} (our certificate: {ours})"
-                )
-            case nats.errors.Error() if _LOGIN_REFUSED.search(str(error).lower()):
-                reason = str(error).removeprefix("nats: ").strip("'").lower()
-                return PermissionDenied(logging_in, 0, reason + self._expired())
-            case _:
-                return None
-
-    def _expired(self) -> str:
-        with contextlib.suppress(ConfigError):
-            return "; they have expired" if expired(read_login(self.settings)) else ""
-        return ""
 
     # Details
 
@@ -460,12 +422,7 @@ class Connection:
                 closed_cb=self._client.on_closed,
             )
         except (nats.errors.Error, OSError) as error:
-            raise translated(f"connecting to {self._where}", error) from error
-
-    @property
-    def _where(self) -> str:
-        """The address, without a name and a password that may be in it."""
-        return _USERINFO.sub("", self.settings.url)
+            raise translated(f"connecting to {self.settings.where}", error) from error
 
     def _why_not_connected(self) -> ShantyError:
         assert self._not_let_in is not None
@@ -473,7 +430,7 @@ class Connection:
             return self._not_let_in.result()
         waited = f"within {self.settings.connect_timeout_s:g} s"
         because = f": {self._last_error}" if self._last_error else ""
-        return BusUnavailable(f"no NATS server answered at {self._where} {waited}{because}")
+        return BusUnavailable(f"no NATS server answered at {self.settings.where} {waited}{because}")
 
     def _pick_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Any server of the cluster, after a pause that grows with the tries it has had and is jittered."""
@@ -559,160 +516,6 @@ class _Asked:
         if not self.done.done():
             self.failed = True
             self.done.set_exception(error)
-
-
-class _Client(Client):
-    """nats-py's client with its holes closed. Everything it learns goes to the Connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self.connection = connection
-        self.opened = False
-        self.closing = False
-        self.heard: dict[int, Heard] = {}
-        self._ps = MessageParser(self, self.take)
-        self._writing_soon = False
-
-    def send(self, command: bytes, headers: bytes, data: bytes) -> None:
-        """Instead of `publish`, which checks every header's name, and swallows a cancellation while it waits.
-
-        Whoever sends says `flushed` where `has_to_wait` is true then.
-        """
-        if self._flush_queue is None or self.is_closed:
-            raise nats.errors.ConnectionClosedError
-        if self._pending_data_size + len(data) > self._max_pending_size and not self.is_connected:
-            raise nats.errors.OutboundBufferLimitError
-        frame = b"".join((command, headers, data, b"\r\n"))
-        self._pending.append(frame)
-        self._pending_data_size += len(frame)
-        if not self._writing_soon:
-            self._writing_soon = True
-            asyncio.get_running_loop().call_soon(self._write_out)
-
-    @property
-    def has_to_wait(self) -> bool:
-        """Whether more is kept for the server than should be."""
-        return bool(self._pending_data_size > self._max_pending_size)
-
-    async def flushed(self) -> None:
-        assert self._flush_queue is not None, "something was sent"
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._flush_queue.put(done)
-        await done
-
-    def _write_out(self) -> None:
-        """Write what was sent since the event loop came by last, all at once."""
-        self._writing_soon = False
-        if not self._pending or not self.is_connected or self._flush_queue is None:
-            return  # what is kept is written once it is connected again
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is None or writer.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
-            # nats-py's flusher waits until the socket takes more.
-            if self._flush_queue.empty():
-                self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
-            return
-        frames, self._pending, self._pending_data_size = self._pending, [], 0
-        # A socket that was closed under us says so to whoever reads it. What was under way is lost as in any break.
-        with contextlib.suppress(OSError, RuntimeError):
-            writer.write(b"".join(frames))
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        self.take(sid, subject, reply, data, headers or b"")
-
-    def take(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        heard = self.heard.get(sid)
-        if heard is None:
-            return
-        try:
-            heard(Unread(subject.decode(), reply.decode(), data, headers))
-        except Exception:
-            # Raised any further it would end the read loop, and the connection would be deaf.
-            logger.exception("hearing a message on %r failed", subject)
-
-    # What nats-py reads once, or not at all, is read here at every connect.
-
-    async def _connect_to_server(self, s: Any) -> None:
-        self.hang_up()  # nats-py leaves the socket of a login that was refused to the garbage collector
-        await super()._connect_to_server(s)
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        settings = self.connection.settings
-        if initial_connection and wants_tls(settings) and not settings.tls_first:
-            if not (info.get("tls_required") or info.get("tls_available")):
-                raise _NotLetIn(f"{self.connection._where} does not speak TLS, and is not spoken to without it")
-            info["tls_required"] = True  # nats-py would stay in the clear where TLS is only offered
-        await super()._process_info(info, initial_connection=initial_connection)
-
-    @property
-    def ssl_context(self) -> ssl.SSLContext:
-        try:
-            return tls_context(self.connection.settings)
-        except ConfigError as error:
-            raise _NotLetIn(str(error)) from error
-
-    def _connect_command(self) -> bytes:
-        try:
-            login: Login = read_login(self.connection.settings)
-        except ConfigError as error:
-            raise _NotLetIn(str(error)) from error
-        self._auth_configured = self._auth_configured or login.key is not None or bool(login.token)
-        self._signature_cb = None if login.key is None else login.sign
-        self._user_jwt_cb = (lambda: bytearray(login.jwt.encode())) if login.jwt else None
-        self._public_nkey = None if login.key is None else login.key.public
-        self.options["token"] = login.token or None
-        return bytes(super()._connect_command())
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        # nats-py writes the ping around the commands that are still buffered, so its pong proves nothing about them.
-        self._pongs.append(future or asyncio.get_running_loop().create_future())
-        await self._send_command(PING_PROTO)
-        await self._flush_pending()
-
-    async def _process_pong(self) -> None:
-        if self._pongs:
-            waiting = self._pongs.pop(0)
-            if not waiting.done():
-                waiting.set_result(True)
-            self._pongs_received += 1
-        self._pings_outstanding = 0
-
-    async def _process_err(self, err_msg: str) -> None:
-        error = nats.errors.Error(f"nats: {err_msg.strip(chr(39))}")
-        self.connection._on_error(error)
-        if "permissions violation" not in err_msg:
-            # The server hangs up after any other error. nats-py would close for good.
-            await self._process_op_err(error)
-
-    async def _process_op_err(self, e: Exception) -> None:
-        if not self.is_closed and not self.is_reconnecting:
-            self.hang_up()
-        await super()._process_op_err(e)
-
-    def hang_up(self) -> None:
-        """Drop the socket with all that was to be written: its close would wait for a peer that may be gone."""
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-
-    async def on_error(self, error: Exception) -> None:
-        self.connection._on_error(error)
-
-    async def on_disconnect(self) -> None:
-        # A ping left over from the old connection would have its pong taken for that of a later one.
-        self._pending = [command for command in self._pending if command != PING_PROTO]
-        self._pending_data_size = sum(map(len, self._pending))
-        self.connection._on_disconnect()
-
-    async def on_reconnect(self) -> None:
-        self.connection._on_reconnect()
-
-    async def on_closed(self) -> None:
-        if not self.closing:
-            logger.error("the connection to NATS was closed for good")
-
-
-class _NotLetIn(nats.errors.Error):
-    """We do not go in like this. nats-py has to see it as an error of its own, or it would stop trying."""
 
 
 def translated(what: str, error: Exception) -> BusError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from shanty_protocol.zones import inbox_of
 from shanty_runtime.config import Settings
 
 CONNECT_TIMEOUT_S = 10.0
+_USERINFO = re.compile(r"(?:(?<=://)|(?<=,)|^)[^@/,]*@")
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,11 @@ class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 5.0
     connect_timeout_s: float = CONNECT_TIMEOUT_S
     """How long `start` waits for a server. Once connected, a lost connection is tried again for ever."""
+
+    @property
+    def where(self) -> str:
+        """The address, without a name and a password that may be in it."""
+        return _USERINFO.sub("", self.url)
 
 
 def login_of(principal: str, settings: Settings, *, name: str) -> BusSettings:
