@@ -198,11 +198,14 @@ def apply(state: State, address: EntryAddress, entry: Entry, mails: Mapping[str,
     state.last_at_ms = entry.at_ms
     questions.forget_expired(state, entry.at_ms)
     people.follow(state, entry)
-    delegating.make_decided_due(state, address, entry)
-    if not delegating.any_held(state):
-        waits.begin_put_off(state, entry.at_ms)
-    make_items_due(state, entry)
-    waits.settle(state, entry.at_ms if isinstance(entry, TimerFired) else None)
+    if state.open_calls:
+        delegating.make_decided_due(state, address, entry)
+        if not delegating.any_held(state):
+            waits.begin_put_off(state, entry.at_ms)
+    if state.fan_outs:
+        make_items_due(state, entry)
+    if state.waits:
+        waits.settle(state, entry.at_ms if isinstance(entry, TimerFired) else None)
     make_reply_due(state, address, entry)
 
 

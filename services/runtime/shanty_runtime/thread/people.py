@@ -19,7 +19,8 @@ from shanty_runtime.thread.state import Pause, Said, State
 
 def follow(state: State, entry: Entry) -> None:
     """After each entry: whether the thread waits for people now, and those it has passed questions on for."""
-    _follow_passed_on(state, entry.at_ms)
+    if state.asking or state.pauses:
+        _follow_passed_on(state, entry.at_ms)
     until_ms = _until_ms(state)
     if until_ms and state.pause is None:
         state.pause = Pause(entry.at_ms, until_ms)
@@ -56,14 +57,15 @@ def news(state: State, *, at_ms: int, by: str, fence: int) -> tuple[str, ThreadW
 def _until_ms(state: State) -> int:
     """When the waiting ends at the latest; 0 where nobody waits."""
     waits = [call.approval.expires_at_ms for call in state.waiting_calls if call.approval]
-    waits += [asking.expires_at_ms for asking in state.asking.values() if asking.to == OPERATORS]
-    waits += [pause.until_ms for pause in state.pauses.values()]
-    return max(waits, default=0)
+    if state.asking or state.pauses:
+        waits += [asking.expires_at_ms for asking in state.asking.values() if asking.to == OPERATORS]
+        waits += [pause.until_ms for pause in state.pauses.values()]
+    return max(waits) if waits else 0
 
 
 def requests_open(state: State) -> int:
     """How many requests of this thread are with people."""
-    asking = sum(asking.to == OPERATORS for asking in state.asking.values())
+    asking = sum(asking.to == OPERATORS for asking in state.asking.values()) if state.asking else 0
     return len(state.waiting_calls) + asking + state.escrow.requested
 
 

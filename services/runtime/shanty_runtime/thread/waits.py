@@ -40,7 +40,7 @@ def settle(state: State, now_ms: int | None) -> None:
     """Answer the waits whose threads have replied, and those whose time is over."""
     if state.due:
         return
-    news = questions.take_news(state) if state.waits else False
+    news = questions.take_news(state)
     for wait in list(state.waits.values()):
         asked = questions.unanswered(state) if news or _only_asks(state, wait) else []
         in_time = [state.children[thread] for thread in wait.threads if not state.children[thread].owes_reply]
