@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from shanty_runtime.bus import BusSettings
-from shanty_runtime.bus.connection import Connection, Heard, Listening
-from shanty_runtime.bus.wire import Incoming
+from shanty_runtime.bus.connection import Connection, Listening
+from shanty_runtime.bus.wire import Heard, Incoming
 from shanty_runtime.errors import BusUnavailable
 from simulation.loop import Process
 from simulation.server import NEXT

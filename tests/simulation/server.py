@@ -18,11 +18,10 @@ from typing import Any
 import msgspec
 
 from shanty_protocol.streams import LEASE_BUCKET
-from shanty_runtime.bus.connection import Heard
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, EXPECT_SEQ_SUBJECT, TTL
 from shanty_runtime.bus.leases import MARKER_REASON, RAN_OUT
 from shanty_runtime.bus.timers import SCHEDULE, TARGET
-from shanty_runtime.bus.wire import Incoming, header_block
+from shanty_runtime.bus.wire import Heard, Incoming, header_block
 from simulation.loop import Process, SimulatedLoop
 
 ENTRIES, TIMERS, FILES, LEASES = "SHANTY_0", "SHANTY_TIMERS_0", "SHANTY_FILES_0", f"KV_{LEASE_BUCKET}"

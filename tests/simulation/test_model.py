@@ -13,10 +13,9 @@ from shanty_protocol import EntryAddress
 from shanty_protocol.streams import LEASE_BUCKET
 from shanty_protocol.subjects import journal_filter
 from shanty_runtime.bus import Bus
-from shanty_runtime.bus.connection import Heard
 from shanty_runtime.bus.jetstream import EXPECT_SEQ, EXPECT_SEQ_SUBJECT, TTL
 from shanty_runtime.bus.leases import MARKER_REASON
-from shanty_runtime.bus.wire import Incoming
+from shanty_runtime.bus.wire import Heard, Incoming
 from shanty_runtime.testing import nats_bus, nats_server
 from simulation.loop import Process, SimulatedLoop
 from simulation.server import ACK_WAIT_S, GET, GET_FROM_LEADER, Server

@@ -43,9 +43,8 @@ from shanty_protocol.subjects import decision_address, parse_entry
 from shanty_runtime.agent import context as context_module
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus import pull as pull_module
-from shanty_runtime.bus.connection import Heard
 from shanty_runtime.bus.live import Live
-from shanty_runtime.bus.wire import Incoming
+from shanty_runtime.bus.wire import Heard, Incoming
 from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.models.base import ModelRequest
 from shanty_runtime.telemetry import metrics, spans

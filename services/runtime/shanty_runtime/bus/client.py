@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import nats.errors
@@ -15,15 +14,13 @@ from nats.aio.client import PING_PROTO, Client
 from shanty_runtime.bus.login import Login, read_login, tls_context, wants_tls
 from shanty_runtime.bus.refusals import NotLetIn
 from shanty_runtime.bus.settings import BusSettings
-from shanty_runtime.bus.wire import Incoming, MessageParser, Unread
+from shanty_runtime.bus.wire import Heard, MessageParser, Unread
 from shanty_runtime.errors import ConfigError
 
 logger = logging.getLogger("shanty.bus")
 
 WRITE_BUFFER_BYTES = 64 * 2**10
 """What the socket has not taken yet, from which on nothing is added to it."""
-
-Heard = Callable[[Incoming], None]
 
 
 class Owner(Protocol):

@@ -1,6 +1,6 @@
 """One connection to NATS that keeps its promises over restarts of the server.
 
-nats-py reads and writes the protocol; what a service has to rely on is put right here:
+nats-py reads and writes the protocol; what a service has to rely on is put right here, and in client.py:
 
 * a request that is in flight when the connection breaks fails at once, as BusUnavailable
 * a write the account may not make raises PermissionDenied at once; the server only sends an error of its own
@@ -32,13 +32,13 @@ from nats.aio.client import Server
 
 from shanty_protocol.streams import MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
-from shanty_runtime.bus.client import Heard, NatsClient
+from shanty_runtime.bus.client import NatsClient
 from shanty_runtime.bus.clock import Clock
 from shanty_runtime.bus.login import check_files
 from shanty_runtime.bus.pressure import Pressure
 from shanty_runtime.bus.refusals import refusal_of
 from shanty_runtime.bus.settings import BusSettings
-from shanty_runtime.bus.wire import Incoming, command_line, header_block
+from shanty_runtime.bus.wire import Heard, Incoming, command_line, header_block
 from shanty_runtime.errors import (
     BusError,
     BusFull,

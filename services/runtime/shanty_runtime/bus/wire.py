@@ -71,6 +71,9 @@ class Unread(Incoming):
         self._parsed = None if block else (0, "", {})
 
 
+Heard = Callable[[Incoming], None]
+"""Called with each message that is heard."""
+
 Take = Callable[[int, bytes, bytes, bytes, bytes], None]
 """What is called with a message: the number of its subscription, subject, reply subject, data, headers."""
 
