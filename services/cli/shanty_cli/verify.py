@@ -50,7 +50,7 @@ def told(audit: Audit, problem: ArchiveError | None, *, all_of_it: bool) -> Iter
     if len(audit.findings) > len(findings):
         yield f"{len(audit.findings) - len(findings)} more: `--all` names them"
     if unchained:
-        yield f"{unchained} entries are not chained, as in releases before 0.2.0"
+        yield f"entries that are not chained, as in releases before 0.2.0: {unchained}"
     if all_of_it:
         for note in audit.notes:
             yield f"note   {one_line(note.subject, 200)}: {one_line(note.what)}"

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 
@@ -50,32 +50,24 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="hea
     """Whether the contents of files are in it, and not only their digests."""
 
 
-class EntryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="line", tag="entry"):
+class _StoredLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    subject: str
+    seq: int
+    headers: dict[str, str]
+    data: str = ""
+    base64: str = ""
+
+    @property
+    def message(self) -> RawMessage:
+        return RawMessage(self.subject, self.seq, _bytes_of(self.data, self.base64), self.headers)
+
+
+class EntryLine(_StoredLine, frozen=True, kw_only=True, omit_defaults=True, tag_field="line", tag="entry"):
     """A message of the run's journals, as it is stored."""
 
-    subject: str
-    seq: int
-    headers: dict[str, str]
-    data: str = ""
-    base64: str = ""
 
-    @property
-    def message(self) -> RawMessage:
-        return RawMessage(self.subject, self.seq, _bytes_of(self.data, self.base64), self.headers)
-
-
-class FileLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="line", tag="file"):
+class FileLine(_StoredLine, frozen=True, kw_only=True, omit_defaults=True, tag_field="line", tag="file"):
     """A version of a file of the run's workspace, as it is stored."""
-
-    subject: str
-    seq: int
-    headers: dict[str, str]
-    data: str = ""
-    base64: str = ""
-
-    @property
-    def message(self) -> RawMessage:
-        return RawMessage(self.subject, self.seq, _bytes_of(self.data, self.base64), self.headers)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="line", tag="part"):
@@ -129,18 +121,10 @@ class ArchiveWriter:
         return self
 
     def entry(self, message: RawMessage) -> None:
-        data, encoded = _text_of(message.data)
-        self._write(
-            EntryLine(subject=message.subject, seq=message.seq, headers=message.headers, data=data, base64=encoded),
-            "entry",
-        )
+        self._write(EntryLine(**_fields_of(message)), "entry")
 
     def version(self, message: RawMessage) -> None:
-        data, encoded = _text_of(message.data)
-        self._write(
-            FileLine(subject=message.subject, seq=message.seq, headers=message.headers, data=data, base64=encoded),
-            "file",
-        )
+        self._write(FileLine(**_fields_of(message)), "file")
 
     def part(self, digest: str, index: int, content: bytes) -> None:
         self._write(Part(digest=digest, index=index, base64=base64.b64encode(content).decode()), "part")
@@ -293,11 +277,12 @@ def _counted(counts: dict[str, int]) -> dict[str, int]:
     return {"entries": counts["entry"], "files": counts["file"], "parts": counts["part"]}
 
 
-def _text_of(data: bytes) -> tuple[str, str]:
+def _fields_of(message: RawMessage) -> dict[str, Any]:
+    fields = {"subject": message.subject, "seq": message.seq, "headers": message.headers}
     try:
-        return data.decode(), ""
+        return {**fields, "data": message.data.decode()}
     except UnicodeDecodeError:
-        return "", base64.b64encode(data).decode()
+        return {**fields, "base64": base64.b64encode(message.data).decode()}
 
 
 def _bytes_of(text: str, encoded: str) -> bytes:

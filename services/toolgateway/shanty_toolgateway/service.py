@@ -92,7 +92,7 @@ class ToolGatewayService:
             await within(CARD_GONE_S, self.bus.roster.withdraw())
             logger.info("%s is draining", TOOL_GATEWAY, extra={"calls": self.gateway.in_hand})
         if broken_off := await self.gateway.stop(self.settings.drain_s, hurry):
-            logger.warning("%d calls were broken off: nobody can tell what became of them", broken_off)
+            logger.warning("calls broken off, of which nobody can tell what became: %d", broken_off)
         if serving is not None:
             await within(GOODBYE_S, serving.stop())
         await asyncio.gather(within(GOODBYE_S, self.toolbox.stop()), within(GOODBYE_S, self.bus.stop()))
