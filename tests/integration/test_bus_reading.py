@@ -12,6 +12,7 @@ from shanty_protocol import Brief, DelegationSent, EntryAddress, ModelReplied
 from shanty_protocol.ids import LOG
 from shanty_protocol.streams import entry_stream
 from shanty_runtime.bus import Bus, EmbeddedServer, jetstream
+from shanty_runtime.testing.bus import nats_bus, nats_server
 from support.filling import fill, run_ids
 
 RUN = "0-run"
@@ -35,6 +36,17 @@ async def test_entries_that_are_more_than_one_answer_of_the_server_holds_are_rea
     later = await bus.journals.read(RUN, "0", "lead", from_n=2, from_seq=3)
     assert [stored.address.n for stored in later.entries] == list(range(2, 30))
     assert len([stored async for stored in bus.journals.run_entries(RUN)]) == 30
+
+
+async def test_one_answer_is_no_more_than_a_server_lets_wait_for_its_reader() -> None:
+    async with nats_server(extra="max_pending: 1MB") as server, nats_bus(server) as bus:
+        for n in range(30):
+            await bus.journals.append(place(n), said("x" * 300_000))
+        hung_up: list[bool] = []
+        bus.connection.on_reconnect.append(lambda: hung_up.append(True))
+        async with asyncio.timeout(20):
+            assert [stored.address.n async for stored in bus.journals.run_entries(RUN)] == list(range(30))
+        assert not hung_up
 
 
 async def test_the_newest_runs_come_first_whatever_lies_between_them(bus: Bus, server: EmbeddedServer) -> None:

@@ -38,7 +38,9 @@ END_OF_BATCH = 204
 BATCH_MESSAGES = 500
 MOST_LOOKED_UP = 1_024
 """Subjects that the server looks up for one question."""
-MOST_BYTES_AT_ONCE = 8 * 2**20
+MOST_BYTES_AT_ONCE = 512 * 2**10
+"""Of one answer, or the message after which it is more. The server hangs up on whoever reads more slowly than it
+sends, once more than its `max_pending` waits; an answer that never fits would be asked for again and again."""
 FIRST_WINDOW_BACK = 256
 """Places of a stream that are looked through first, where it is read from its end."""
 
@@ -237,16 +239,16 @@ async def read_on(
     connection: Connection, stream: str, filter_subject: str, from_seq: int = 1
 ) -> AsyncGenerator[RawMessage, None]:
     """Everything stored under a filter, in stream order, over outages. For streams with one message a subject."""
-    looking_up = partial(get_few, connection, stream, (filter_subject,), from_seq=from_seq)
-    few = await connection.persist(f"reading {filter_subject}", looking_up)
-    page, more = few or ([], True)
-    for message in page:
-        yield message
-    if page:
-        from_seq = page[-1].seq + 1
+    few = more = True
     while more:
-        attempt = partial(get_batch, connection, stream, filter_subject, from_seq=from_seq)
-        page, more = await connection.persist(f"reading {filter_subject}", attempt)
+        if few:
+            looking_up = partial(get_few, connection, stream, (filter_subject,), from_seq=from_seq)
+            found = await connection.persist(f"reading {filter_subject}", looking_up)
+            few = found is not None
+            page, more = found or ([], True)
+        else:
+            reading_on = partial(get_batch, connection, stream, filter_subject, from_seq=from_seq)
+            page, more = await connection.persist(f"reading {filter_subject}", reading_on)
         for message in page:
             yield message
         if page:
