@@ -17,7 +17,8 @@ from shanty_runtime.tools.workspace import one_part
 from support.audit import journals_have_no_gaps
 from support.crew import Crew, crew, until
 
-SEEDS = range(20)
+LEAST_SEEDS, MOST_SEEDS = 20, 60
+"""A lead is at work for an instant now and then: about every fifth seed kills one in the middle of it."""
 ITEMS = 24
 
 
@@ -208,7 +209,9 @@ async def test_whoever_is_killed_in_the_middle_every_item_is_one_line_and_no_eff
     environment = {"LEDGER_FILE": str(ledger), "SHANTY_REHEARSAL_PACE_S": "0.05"}
     taken_over: set[str] = set()
     async with crew("each", tmp_path, {"lead": 2, "reader": 2}, environment) as running:
-        for seed in SEEDS:
+        for seed in range(MOST_SEEDS):
+            if seed >= LEAST_SEEDS and taken_over == {"lead", "reader"}:
+                break
             chance, run = random.Random(seed), f"0-seed-{seed}"
             await put_list(running, run, [f"page {n}" for n in range(ITEMS)])
             kills = [
