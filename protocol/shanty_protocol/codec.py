@@ -30,6 +30,8 @@ from shanty_protocol.timers import Timer
 
 PROTOCOL_VERSION = 1
 _OUR_VERSION = str(PROTOCOL_VERSION)
+_VERSION_UNSAID = "1"
+"""What a message without the header is, whatever version this is."""
 
 T = TypeVar("T")
 
@@ -157,7 +159,7 @@ def decode_effect(data: bytes, received: Mapping[str, str] | None = None) -> Eff
 
 
 def _check_version(received: Mapping[str, str]) -> None:
-    version = received.get(headers.VERSION, _OUR_VERSION)
+    version = received.get(headers.VERSION, _VERSION_UNSAID)
     if version == _OUR_VERSION:
         return
     if not _VERSION.fullmatch(version):
