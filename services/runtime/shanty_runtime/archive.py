@@ -193,6 +193,9 @@ def read_archive(file: Path) -> Iterator[Head | EntryLine | FileLine | Part]:
                         counts["part"] += 1
                 yield line
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, gzip.BadGzipFile) and not is_archive(file):
+            told = "it is no archive of a run: `shanty runs archive` writes one"
+            raise ArchiveError(str(file), 0, told) from error
         raise ArchiveError(str(file), 0, f"it cannot be read: {error}") from error
     raise ArchiveError(str(file), number, "it has no end: it was cut short")
 

@@ -111,12 +111,21 @@ def test_a_file_that_is_cut_or_changed_says_so(change: object, said: str, tmp_pa
         list(read_archive(file))
 
 
+WHOLE = gzip.compress(b"x" * 1_000)
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"not gzip", gzip.compress(b"x" * 1_000)[:-12]], ids=["empty", "not gzip", "cut off"]
+    ("content", "said"),
+    [
+        pytest.param(b"", "it has no end", id="empty"),
+        pytest.param(b"not gzip", "it is no archive of a run", id="not gzip"),
+        pytest.param(WHOLE[:-12], "it cannot be read", id="cut off"),
+        pytest.param(WHOLE[:-8] + bytes(8), "it cannot be read", id="changed"),
+    ],
 )
-def test_a_file_that_is_no_archive_says_so(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_says_so(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(content)
-    with pytest.raises(ArchiveError):
+    with pytest.raises(ArchiveError, match=said):
         list(read_archive(tmp_path / "a.jsonl.gz"))
 
 

@@ -143,7 +143,7 @@ def read_recording(file: Path) -> Iterator[Recorded]:
         because = f"; {left_out[0]}" if left_out else ""
         raise ConfigError(f"{file} is no recording of a model: it has no replies{because}")
     if left_out:
-        logger.warning("%d lines of the recording %s are left out; %s", len(left_out), file, left_out[0])
+        logger.warning("lines of the recording %s that are left out: %d; %s", file, len(left_out), left_out[0])
 
 
 def _journaled(lines: Sequence[Recorded]) -> dict[Question, ModelReply]:
