@@ -17,6 +17,8 @@ by whoever started the run; the budget is counted from all of them. The engine h
     I12  each entry of a journal names the one before it
     I13  a brief is hedged once, and when one of the two threads has replied the other is stopped (`hedged`)
     I14  what is judged is the answer as its grader says, and is judged so many times at most (`graded`)
+    I15  a call of the tool gateway is started once, before it happens, and its journal says what came of it
+         (`tool_gateway`)
 """
 
 from __future__ import annotations
@@ -43,10 +45,10 @@ from shanty_protocol import (
     chain,
 )
 from shanty_protocol.codec import digest_of
-from shanty_protocol.ids import is_agent_thread
+from shanty_protocol.ids import TOOL_GATEWAY, is_agent_thread
 from shanty_runtime.thread.decide import UNORDERED
 from shanty_runtime.thread.fold import fold
-from simulation import graded, hedged
+from simulation import graded, hedged, tool_gateway
 from simulation.kept import Kept
 from simulation.ledgers import Effect
 from simulation.team import PROFILES
@@ -88,6 +90,7 @@ def violations(world: World) -> list[Violation]:
     audit.journals_are_chained()
     audit.briefs_are_hedged_once()
     audit.answers_are_as_they_were_judged()
+    audit.the_tool_gateway_makes_each_call_once()
     return audit.found
 
 
@@ -323,9 +326,9 @@ class Audit:
             if not asked.leased:
                 self.wrong("I9", f"{asked.by} asked the model of {asked.thread} without the lease")
         for taken in self.world.server.leases_taken:
-            if not taken.after_run_out:
-                continue
             agent, _, thread = taken.key.split(".")
+            if not taken.after_run_out or agent == TOOL_GATEWAY:  # what it has, a call's journal says by itself
+                continue
             written = [each for each in self.journals.get((thread, agent), []) if each.entry.fence == taken.fence]
             if written and not isinstance(written[0].entry, ThreadTakenOver):
                 self.wrong("I9", f"{taken.holder} took over {thread}, and did not write it down")
@@ -354,7 +357,7 @@ class Audit:
 
     def journals_are_chained(self) -> None:
         for (thread, agent), journal in self.journals.items():
-            if agent not in self.profiles or not is_agent_thread(thread):
+            if agent != TOOL_GATEWAY and (agent not in self.profiles or not is_agent_thread(thread)):
                 continue
             before = chain.NOTHING_BEFORE
             for each in journal:
@@ -377,6 +380,13 @@ class Audit:
         if self.profiles["lead"].grading is not None:
             for problem in graded.problems(self.journals["0", "lead"], self.by_subject):
                 self.wrong("I14", problem)
+
+    # I15
+
+    def the_tool_gateway_makes_each_call_once(self) -> None:
+        if self.profiles["lead"].fences:
+            for problem in tool_gateway.problems(RUN, self.kept, self.world.ledgers.effects):
+                self.wrong("I15", problem)
 
 
 def _asks(entry: Entry) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from shanty_runtime.bus import BusSettings
 from shanty_runtime.bus.connection import Connection, Listening
@@ -15,6 +18,9 @@ from simulation.server import NEXT
 
 if TYPE_CHECKING:
     from simulation.world import World
+
+Answered = asyncio.Future[list[Incoming]]
+"""What comes back to whoever has asked."""
 
 LEASE_S = 5
 REQUEST_TIMEOUT_S = 1.0
@@ -37,7 +43,7 @@ class SimulatedConnection(Connection):
         self.appended_at_s = -1.0
         self._inboxes = 0
         self._heard: dict[str, Heard] = {}
-        self._waiting: dict[asyncio.Future[list[Incoming]], None] = {}
+        self._waiting: dict[Answered, None] = {}
         self._kept: list[tuple[str, bytes, Mapping[str, str]]] = []
 
     @property
@@ -78,7 +84,7 @@ class SimulatedConnection(Connection):
     ) -> list[Incoming]:
         if not self.up:
             raise BusUnavailable("not connected")
-        answered: asyncio.Future[list[Incoming]] = self.world.loop.create_future()
+        answered: Answered = self.world.loop.create_future()
         self._waiting[answered] = None
         try:
             self.world.send(self, subject, data, headers or {}, None, answered, timeout_s or REQUEST_TIMEOUT_S)
@@ -103,6 +109,9 @@ class SimulatedConnection(Connection):
         if subject.startswith("shanty.feed."):
             listening.heard = subject.removesuffix(">"), self.process, heard
             self.world.server.listeners.append(listening.heard)
+        if queue:
+            listening.answering = Answering(self, heard, copy_context())
+            self.world.answering.append(listening.answering)
         return listening
 
     async def flush(self) -> None:
@@ -147,6 +156,15 @@ class SimulatedConnection(Connection):
             tell()
 
 
+class Answering(msgspec.Struct, frozen=True, eq=False):
+    """One of those who answer questions, in turns."""
+
+    connection: SimulatedConnection
+    heard: Heard
+    context: Context
+    """In which it hears them: what it begins then is its process's."""
+
+
 class _Line:
     opened = True
     closing = False
@@ -155,8 +173,11 @@ class _Line:
 class _Listening(Listening):
     _connection: SimulatedConnection
     heard: tuple[str, Process, Heard] | None = None
+    answering: Answering | None = None
 
     async def stop(self) -> None:
-        listeners = self._connection.world.server.listeners
-        if self.heard in listeners:
-            listeners.remove(self.heard)
+        world = self._connection.world
+        if self.heard in world.server.listeners:
+            world.server.listeners.remove(self.heard)
+        if self.answering in world.answering:
+            world.answering.remove(self.answering)

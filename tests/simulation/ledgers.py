@@ -8,23 +8,26 @@ import msgspec
 
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker called a tool."""
+    """A worker, or the tool gateway, called a tool."""
 
     key: str
     tool: str
     by: str
     at_s: float
     leased: bool
-    """Whether that worker had the lease of the thread, by the server's book."""
+    """Whether it had the lease of the thread, or the tool gateway that of the call, by the server's book."""
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """Something changed outside, for good."""
 
     key: str
+    agent: str
+    """Whose call it was."""
     tool: str
     arguments: dict[str, Any]
     by: str
+    """The process that did it."""
     at_s: float
 
 

@@ -16,6 +16,9 @@ import msgspec
 
 from shanty_protocol import (
     DeliverableGraded,
+    EffectEnded,
+    EffectStarted,
+    Entry,
     EntryAddress,
     Grade,
     ModelReplied,
@@ -25,7 +28,7 @@ from shanty_protocol import (
 )
 from shanty_protocol.headers import KIND
 from shanty_protocol.subjects import journal_filter
-from shanty_runtime.bus import Delivery, JournalPart, Journals, Lease, Stored, jetstream
+from shanty_runtime.bus import Delivery, JournalPart, Journals, Lease, Placed, Stored, jetstream, written
 from shanty_runtime.bus.jetstream import RawMessage, Taken
 from shanty_runtime.bus.journals import Written, as_stored
 from shanty_runtime.bus.leases import Leases
@@ -37,6 +40,8 @@ from shanty_runtime.worker import activation, calls
 from shanty_runtime.worker.activation import Activation
 from shanty_runtime.worker.held import HeldThread
 from shanty_runtime.worker.workplace import Loaded, Workplace
+from shanty_toolgateway import gateway
+from shanty_toolgateway.effect import Effect, take
 
 # The package has functions of the same names.
 decide = importlib.import_module("shanty_runtime.thread.decide")
@@ -281,6 +286,42 @@ def what_was_sent_back_is_not_judged_again(original: Any, state: State) -> bool:
 def a_grader_that_found_nothing_is_satisfied(original: Any, outcome: Outcome, *args: Any) -> Grade:
     grade: Grade = original(outcome, *args)
     return msgspec.structs.replace(grade, verdict="satisfied") if grade.verdict == "ungraded" else grade
+
+
+@_mutation((gateway._Call, "_append"))
+async def the_tool_gateway_acts_before_it_has_written_that_it_does(
+    original: Any, self: Any, effect: Effect, entry: Entry
+) -> bool:
+    if not isinstance(entry, EffectStarted):
+        return bool(await original(self, effect, entry))
+    take(effect, _stored_some_time(self, effect, entry))
+    return True
+
+
+@_mutation((gateway._Call, "_place"))
+async def the_tool_gateway_answers_before_it_has_written_what_came_of_it(
+    original: Any, self: Any, effect: Effect, entry: Entry
+) -> Any:
+    if not isinstance(entry, EffectEnded):
+        return await original(self, effect, entry)
+    return Placed(_stored_some_time(self, effect, entry), True)
+
+
+@_mutation((gateway._Call, "_recover"))
+async def the_tool_gateway_makes_a_call_again(original: Any, self: Any, lease: Lease, effect: Effect) -> Any:
+    return await self._make(lease, effect)
+
+
+@_mutation((calls, "is_fenced"))
+def whoever_takes_over_makes_the_calls_of_the_tool_gateway(original: Any, held: HeldThread, call: Any) -> bool:
+    return bool(original(held, call)) and not (call.intended and held.abandoned)
+
+
+def _stored_some_time(call: Any, effect: Effect, entry: Entry) -> Stored:
+    place = msgspec.structs.replace(call._first, n=effect.next_n)
+    entry_written = written(place, entry, effect.chained_to)
+    _spawn(call._bus.journals.place(entry_written))
+    return Stored(place, 0, entry_written.data, entry_written.headers)
 
 
 def _spawn(work: Any) -> None:

@@ -51,6 +51,7 @@ WORK = (
     "each",
     "hedge",
     "grade",
+    "fenced",
 )
 Work = str
 
@@ -91,6 +92,7 @@ POINTS = {
     "each": 110,
     "hedge": 110,
     "grade": 90,
+    "fenced": 100,
 }
 """About how many points a kind of work has."""
 

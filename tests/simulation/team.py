@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Program = list[list[Call]]
 
+TEAM = "simulated"
 DEADLINE_S = 60.0
 GHOST_DEADLINE_S = 8.0
 TOKENS_READ, TOKENS_WRITTEN = 10, 5
@@ -300,5 +301,11 @@ def _grading() -> dict[str, Profile]:
     return {**PROFILES, "lead": msgspec.structs.replace(PROFILES["lead"], grading=grading), GRADER: grader}
 
 
+def _fencing() -> dict[str, Profile]:
+    """A team whose irreversible calls the tool gateway makes."""
+    return {name: msgspec.structs.replace(each, team=TEAM, fences=True) for name, each in PROFILES.items()}
+
+
+FENCING = _fencing()
 HEDGING = _hedging()
 GRADING = _grading()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from shanty_protocol import DelegationSent, DeliverableGraded
+from shanty_protocol import DelegationSent, DeliverableGraded, EffectEnded, EffectFenced
 from simulation.audit import violations
 from simulation.mutations import MUTATIONS
 from simulation.running import Tally, first_failure, play, simulate
@@ -27,6 +29,7 @@ FOUND_AT_ONCE = (
     "a denial is taken for consent",
     "whoever was second is left at work",
     "rounds of judging are not counted",
+    "the tool gateway acts before it has written that it does",
 )
 """Bugs that need no rare fault: the default run plants these."""
 
@@ -52,6 +55,11 @@ ONCE_WRONG = (
     ),
     Schedule(21084, "handler", (Fault(12, "stale", 5.5),), 2, unsteady=True),
     Schedule(4003, "grade", (Fault(13, "stale", 14.0), Fault(30, "kill_after", 14.0)), 2),
+    Schedule(
+        1259,
+        "fenced",
+        (Fault(28, "kill_after", 5.5), Fault(59, "kill_after", 3.0), Fault(74, "stale", 14.0), Fault(94, "cut", 8.0)),
+    ),
 )
 """Schedules that have found a bug of the engine."""
 
@@ -117,6 +125,30 @@ def test_schedules_have_briefs_that_are_hedged_and_deliverables_that_are_judged_
         rounds = max([rounds, *(entry.grade.round for entry in entries if isinstance(entry, DeliverableGraded))])
     assert hedged > 5
     assert rounds == MOST_ROUNDS
+
+
+def test_schedules_have_calls_of_which_the_tool_gateway_says_everything_that_it_can_say() -> None:
+    said: Counter[str] = Counter()
+    for seed in range(300):
+        world = World(msgspec.structs.replace(from_seed(seed), work="fenced"))
+        world.play()
+        for _, entry, _ in world.entries():
+            if isinstance(entry, EffectFenced):
+                said["never started"] += 1
+            elif isinstance(entry, EffectEnded):
+                said[entry.status] += 1
+    assert said["ok"] > 300
+    assert min(said["unknown"], said["never started"]) > 5, said
+
+
+def test_a_call_that_is_withdrawn_before_the_tool_gateway_has_heard_of_it_is_never_made() -> None:
+    withdrawn = 0
+    for at in range(4, 30):
+        world = World(Schedule(365, "fenced", (Fault(at, "lose"),)))
+        world.play()
+        withdrawn += sum(isinstance(entry, EffectFenced) and entry.withdrawn for _, entry, _ in world.entries())
+        assert not violations(world)
+    assert withdrawn > 5
 
 
 def test_faults_hit_something() -> None:

@@ -7,20 +7,22 @@ import random
 import msgspec
 
 from shanty_protocol import Brief, Budget
+from shanty_protocol.ids import TOOL_GATEWAY
 from shanty_runtime.agent import Profile
 from shanty_runtime.agent.outcomes import GRADER
 from shanty_runtime.models.rehearsal import Call, call
 from simulation.schedule import Schedule
-from simulation.team import GHOST_DEADLINE_S, GRADING, HEDGING, PROFILES, Program
+from simulation.team import FENCING, GHOST_DEADLINE_S, GRADING, HEDGING, PROFILES, Program
 
 OWN_TOOLS = ("look", "book", "ring", "pay")
+FENCED_TOOLS = ("ring", "pay", "pay", "book")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     brief: Brief
     programs: dict[str, Program]
     agents: tuple[str, ...]
-    """Those that have workers."""
+    """Those that have processes: agents have workers, and the tool gateway has itself."""
     profiles: dict[str, Profile]
     cancel_after: int | None = None
     """After so many stored entries somebody asks the run to stop."""
@@ -165,6 +167,18 @@ def job_of(schedule: Schedule) -> Job:
                 lead += [[writer.order(chance.choice(("beta", "gamma")), writer.labour(1))], wait]
             if chance.random() < 0.2:
                 cancel_after = chance.randint(3, 25)
+        case "fenced":
+            profiles = FENCING
+            writer.agents.append(TOOL_GATEWAY)
+            lead = [writer.tools(2, FENCED_TOOLS) for _ in range(chance.randint(1, 2))]
+            further = chance.random()
+            if further < 0.5:
+                specialist = chance.choice(("alpha", "beta", "gamma"))
+                lead += [[writer.order(specialist, writer.labour(1, FENCED_TOOLS))], wait]
+            elif further < 0.6:
+                lead += [[call("sign", text="d")]]
+            if chance.random() < 0.3:
+                cancel_after = chance.randint(2, 20)
         case unknown:
             raise AssertionError(f"there is no work {unknown}")
     brief = Brief(objective=writer.add(lead), budget=budget)

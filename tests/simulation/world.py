@@ -38,8 +38,8 @@ from shanty_protocol import (
 )
 from shanty_protocol.codec import decode_entry, digest_of, encode, message_headers
 from shanty_protocol.headers import KIND
-from shanty_protocol.ids import OPERATORS
-from shanty_protocol.subjects import decision_address, parse_entry
+from shanty_protocol.ids import OPERATORS, TOOL_GATEWAY
+from shanty_protocol.subjects import decision_address, effect_address, parse_entry
 from shanty_runtime.agent import context as context_module
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus import pull as pull_module
@@ -50,13 +50,16 @@ from shanty_runtime.models.base import ModelRequest
 from shanty_runtime.telemetry import metrics, spans
 from shanty_runtime.tools.base import ToolContext
 from shanty_runtime.worker import Worker, asking, calls
-from simulation.connection import SimulatedConnection
+from simulation.connection import Answered, Answering, SimulatedConnection
 from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
 from simulation.loop import Process, SimulatedLoop, current
 from simulation.schedule import Fault, Schedule
 from simulation.server import GET, GET_FROM_LEADER, INFO, NEXT, Message, Server
 from simulation.team import stage
+from simulation.tool_gateway import SimulatedToolGateway
 from simulation.work import job_of
+
+Service = Worker | SimulatedToolGateway
 
 RUN = "0-sim"
 START = EntryAddress("lead", RUN, "request-1", "cli", 0)
@@ -68,6 +71,8 @@ TORN_S = 0.004
 NOTICED_S = pull_module.SILENCE_S
 MEASURED = [name for name, each in vars(metrics).items() if isinstance(each, FunctionType) and name[0] != "_"]
 NOT_RECORDED = contextlib.nullcontext(spans.OpenSpan(INVALID_SPAN))
+QUESTION = "shanty.tool."
+INBOX = "_INBOX."
 BEHIND = 3
 """How many entries a replica lags."""
 
@@ -93,7 +98,7 @@ class World:
         self._faults: dict[int, list[Fault]] = {}
         for fault in schedule.faults:
             self._faults.setdefault(fault.at, []).append(fault)
-        self._workers: dict[Process, tuple[Worker, SimulatedConnection]] = {}
+        self._services: dict[Process, tuple[Service, SimulatedConnection]] = {}
         self._started = 0
         self._numbers = 0
         self._behind_until_s = 0.0
@@ -102,7 +107,11 @@ class World:
         self._granted: list[str] = []
         self._cancelled = False
         self._buried: list[Process] = []
-        self._booted: list[tuple[Worker, SimulatedConnection]] = []
+        self._booted: list[tuple[Service, SimulatedConnection]] = []
+        self.answering: list[Answering] = []
+        """Those who answer what is asked of the tool gateway."""
+        self._asked: dict[str, tuple[SimulatedConnection, Answered]] = {}
+        """Who waits for what is sent to a subject."""
 
     # From the beginning to the end
 
@@ -118,18 +127,19 @@ class World:
             order = DelegationSent(at_ms=int(EPOCH_S * 1000), to_thread="0", brief=self.job.brief)
             self._store(START, order)
             self.ended = self.loop.run(until_s=UNTIL_S, most_steps=MOST_STEPS)
-            for process in [*self._buried, *self._workers]:
+            for process in [*self._buried, *self._services]:
                 process.dead = True
                 self.loop.bury(process)
 
     def close(self) -> None:
         """Let go of all that happened, so that nothing has to look for it."""
         self.loop.forget()
-        for worker, connection in self._booted:
+        for service, connection in self._booted:
             connection.forget()
-            vars(worker).clear()  # what it has knows it
+            vars(service).clear()  # what it has knows it
         self._booted.clear()
-        self._workers.clear()
+        self._services.clear()
+        self.answering.clear()
         self._buried.clear()
         self.server.forget()
 
@@ -148,11 +158,15 @@ class World:
         process = Process(f"{agent}-{slot}-{self._started}")
         connection = SimulatedConnection(self, process)
         bus = Bus(connection.settings, connection)
-        worker = Worker(bus, self.job.profiles[agent], replica=process.name, max_active=8)
-        self._workers[process] = (worker, connection)
-        self._booted.append((worker, connection))
+        service: Service
+        if agent == TOOL_GATEWAY:
+            service = SimulatedToolGateway(bus, process.name)
+        else:
+            service = Worker(bus, self.job.profiles[agent], replica=process.name, max_active=8)
+        self._services[process] = (service, connection)
+        self._booted.append((service, connection))
         self.tell(f"{process.name} starts")
-        self.loop.spawn(process, _serve(self, worker))
+        self.loop.spawn(process, _serve(self, process, service))
 
     def kill(self, process: Process, down_s: float) -> None:
         if process.dead:
@@ -161,7 +175,7 @@ class World:
         self._disturbed("kill", process, down_s)
         process.dead = True
         self.server.hang_up(process, deaf=True)
-        del self._workers[process]
+        del self._services[process]
         self._buried.append(process)
         agent, slot, _ = process.name.rsplit("-", 2)
         self.loop.call_for(None, self.loop.now_s + down_s, self._boot, agent, int(slot))
@@ -176,11 +190,11 @@ class World:
 
     def cut(self, process: Process, seconds: float) -> None:
         """Take a process's connection away, and give it back."""
-        if process not in self._workers or self._workers[process][1].cut:
+        if process not in self._services or self._services[process][1].cut:
             return
         self.tell(f"{process.name} loses its connection for {seconds:g} s")
         self._disturbed("cut", process, seconds)
-        connection = self._workers[process][1]
+        connection = self._services[process][1]
         connection.cut = True
         connection.breaks += 1
         self.server.hang_up(process, deaf=False)
@@ -193,15 +207,15 @@ class World:
 
     def drain(self, process: Process, down_s: float) -> None:
         """As SIGTERM does: it hands back what it has, and another one comes."""
-        if process not in self._workers:
+        if process not in self._services:
             return
         self.tell(f"{process.name} is told to stop")
-        worker, _ = self._workers[process]
+        service, _ = self._services[process]
         self._disturbed("drain", process, down_s)
-        self.loop.spawn(process, self._stop(process, worker, down_s))
+        self.loop.spawn(process, self._stop(process, service, down_s))
 
-    async def _stop(self, process: Process, worker: Worker, down_s: float) -> None:
-        await worker.stop(grace_s=min(down_s, 2.0))
+    async def _stop(self, process: Process, service: Service, down_s: float) -> None:
+        await service.stop(grace_s=min(down_s, 2.0))
         self.kill(process, down_s)
 
     def _disturbed(self, kind: str, process: Process, seconds: float) -> None:
@@ -229,7 +243,7 @@ class World:
                 case "drain":
                     self.drain(process, fault.seconds)
                 case "outage":
-                    for each in list(self._workers):
+                    for each in list(self._services):
                         self.cut(each, fault.seconds)
                 case "torn":
                     self._to_tear.append(fault)
@@ -265,7 +279,7 @@ class World:
         data: bytes,
         headers: Mapping[str, str],
         heard: Heard | None,
-        answered: asyncio.Future[list[Incoming]] | None,
+        answered: Answered | None,
         timeout_s: float,
     ) -> None:
         """A message leaves a process."""
@@ -274,7 +288,7 @@ class World:
             return
         what = f"sends {subject} {data[:60]!r}" if self.trace is not None else ""
         faults = self.point(process, what)
-        if process not in self._workers:
+        if process not in self._services:
             return  # it has just died
         kinds = {fault.kind for fault in faults} if faults else ()
         leaves_s = self.loop.now_s + self.server.latency_s()
@@ -296,6 +310,8 @@ class World:
             if deaf:
                 self.tell("and its answer is lost")
                 self._fail(process, answered, timeout_s)
+            elif subject.startswith(QUESTION):
+                self._fail(process, answered, timeout_s)  # whoever answers may be gone before it does
         if "kill_after" in kinds:
             self.kill(process, faults[0].seconds)
 
@@ -312,7 +328,7 @@ class World:
         self._disturbed("torn", connection.process, fault.seconds)
         return True
 
-    def _fail(self, process: Process, answered: asyncio.Future[list[Incoming]] | None, timeout_s: float) -> None:
+    def _fail(self, process: Process, answered: Answered | None, timeout_s: float) -> None:
         if answered is not None:
             self.loop.call_for(process, self.loop.now_s + timeout_s, _fail, answered)
 
@@ -323,11 +339,14 @@ class World:
         data: bytes,
         headers: Mapping[str, str],
         heard: Heard | None,
-        answered: asyncio.Future[list[Incoming]] | None,
+        answered: Answered | None,
     ) -> None:
         """A message has come to the server."""
         process, server = connection.process, self.server
         if connection.cut:
+            return
+        if subject.startswith((QUESTION, INBOX)):
+            self._pass_on(connection, subject, data, headers, answered)
             return
         if subject.startswith((GET, GET_FROM_LEADER, INFO)):
             lags = self.loop.now_s < self._behind_until_s and subject.startswith(GET)
@@ -338,6 +357,35 @@ class World:
             answers = [Incoming("", "", server.take(process, subject, data, headers, heard), {})]
         if answered is not None:
             self.loop.call_for(process, self.loop.now_s + server.latency_s(), _resolve, answered, answers)
+
+    def _pass_on(
+        self,
+        connection: SimulatedConnection,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        answered: Answered | None,
+    ) -> None:
+        """What is asked of the tool gateway goes to one replica of it; what that says, to whoever asked."""
+        at_s = self.loop.now_s + self.server.latency_s()
+        if subject.startswith(INBOX):
+            asker, waiting = self._asked.pop(subject)
+            if not asker.cut:
+                told = [Incoming(subject, "", data, dict(headers))]
+                self.loop.call_for(asker.process, at_s, _resolve, waiting, told)
+            return
+        there = [each for each in self.answering if not (each.connection.process.dead or each.connection.cut)]
+        if not there:
+            if answered is not None:
+                self.loop.call_for(connection.process, at_s, _fail, answered, "nobody answers")
+            return
+        chosen = self.chance.choice(there)
+        reply = ""
+        if answered is not None:
+            reply = connection.new_inbox()
+            self._asked[reply] = (connection, answered)
+        question = Incoming(subject, reply, data, dict(headers))
+        self.loop.call_for(chosen.connection.process, at_s, chosen.heard, question, context=chosen.context)
 
     # What the model and the tools tell
 
@@ -353,8 +401,7 @@ class World:
     async def begin(self, context: ToolContext, name: str) -> None:
         process = current.get()
         assert process is not None, "only processes call tools"
-        key = f"{context.agent}.{context.run}.{context.thread}"
-        leased = self.server.holder(key) == process.name
+        leased = self.server.holder(_lease_for(process, context)) == process.name
         self.ledgers.begun.append(
             Begun(key=context.key, tool=name, by=process.name, at_s=self.loop.now_s, leased=leased)
         )
@@ -367,6 +414,7 @@ class World:
         self.ledgers.effects.append(
             Effect(
                 key=context.key,
+                agent=context.agent,
                 tool=name,
                 arguments=msgspec.to_builtins(arguments),
                 by=process.name,
@@ -471,22 +519,31 @@ class World:
         ]
 
 
-async def _serve(world: World, worker: Worker) -> None:
+async def _serve(world: World, process: Process, service: Service) -> None:
     try:
-        await worker.start()
-        await worker.run()
+        await service.start()
+        await service.run()
     except Exception as error:
-        # Whatever ends a worker that nobody has killed is a finding.
-        if not worker.draining:
-            world.ledgers.complaints.append(f"{worker.workplace.replica} ended: {error!r}")
+        # Whatever ends a service that nobody has killed is a finding.
+        if not service.draining:
+            world.ledgers.complaints.append(f"{process.name} ended: {error!r}")
 
 
-def _fail(answered: asyncio.Future[list[Incoming]]) -> None:
+def _lease_for(process: Process, context: ToolContext) -> str:
+    """The lease under which a process makes a call: that of its thread, or the tool gateway that of the call."""
+    if process.name.startswith(f"{TOOL_GATEWAY}-"):
+        call_id = context.key.rpartition(".")[2]
+        place = effect_address(context.run, context.agent, context.thread, call_id, 0)
+        return f"{TOOL_GATEWAY}.{context.run}.{place.thread}"
+    return f"{context.agent}.{context.run}.{context.thread}"
+
+
+def _fail(answered: Answered, why: str = "no answer in time") -> None:
     if not answered.done():
-        answered.set_exception(BusUnavailable("no answer in time"))
+        answered.set_exception(BusUnavailable(why))
 
 
-def _resolve(answered: asyncio.Future[list[Incoming]], answers: list[Incoming]) -> None:
+def _resolve(answered: Answered, answers: list[Incoming]) -> None:
     if not answered.done():
         answered.set_result(answers)
 

@@ -28,7 +28,7 @@ from shanty_protocol import (
 from shanty_protocol.codec import digest_of
 from shanty_protocol.ids import TOOL_GATEWAY
 from shanty_protocol.subjects import effect_address
-from shanty_runtime.bus import Bus, Busy, Lease, Stored
+from shanty_runtime.bus import Bus, Busy, Lease, Placed, Stored
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.errors import OutcomeUnknown
 from shanty_runtime.telemetry import inject, tool_span
@@ -261,11 +261,15 @@ class _Call:
 
     async def _append(self, effect: Effect, entry: Entry) -> bool:
         """Whether the entry stands at the next place now. What else may stand there is for whoever reads it."""
+        return (await self._place(effect, entry)).ours
+
+    async def _place(self, effect: Effect, entry: Entry) -> Placed:
+        """What stands at the next place now: the entry, or what somebody else has written there."""
         place = msgspec.structs.replace(self._first, n=effect.next_n)
         placed = await self._bus.journals.append(place, entry, inject(), before=effect.chained_to)
         if placed.ours:
             take(effect, placed.stored)
-        return placed.ours
+        return placed
 
     async def _end(self, effect: Effect, result: ToolResult | None) -> EffectAnswered:
         """Write down what the call gave. Should somebody have written that nobody can tell, that stands."""
@@ -278,12 +282,10 @@ class _Call:
                 content=await self._journaled(result),
                 files=result.files,
             )
-        if await self._append(effect, ended):
-            return answer_of(ended)
-        standing = await self._journal()
-        if standing.ended is None:
+        standing = (await self._place(effect, ended)).stored.entry
+        if not isinstance(standing, EffectEnded):
             raise ProtocolError("invalid_message", f"the journal of {self.key} has something else where it ends")
-        return answer_of(standing.ended)
+        return answer_of(standing)
 
     def _started(self) -> EffectStarted:
         asked = self._question
