@@ -19,6 +19,7 @@ by whoever started the run; the budget is counted from all of them. The engine h
     I14  what is judged is the answer as its grader says, and is judged so many times at most (`graded`)
     I15  a call of the tool gateway is started once, before it happens, and its journal says what came of it
          (`tool_gateway`)
+    I16  whom a lead has hired it knows, and that one has the tools it was hired with (`hired`)
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from shanty_protocol.codec import digest_of
 from shanty_protocol.ids import TOOL_GATEWAY, is_agent_thread
 from shanty_runtime.thread.decide import UNORDERED
 from shanty_runtime.thread.fold import fold
-from simulation import graded, hedged, tool_gateway
+from simulation import graded, hedged, hired, tool_gateway
 from simulation.kept import Kept
 from simulation.ledgers import Effect
 from simulation.team import PROFILES
@@ -91,6 +92,7 @@ def violations(world: World) -> list[Violation]:
     audit.briefs_are_hedged_once()
     audit.answers_are_as_they_were_judged()
     audit.the_tool_gateway_makes_each_call_once()
+    audit.the_hired_are_as_they_were_hired()
     return audit.found
 
 
@@ -387,6 +389,13 @@ class Audit:
         if self.profiles["lead"].fences:
             for problem in tool_gateway.problems(RUN, self.kept, self.world.ledgers.effects):
                 self.wrong("I15", problem)
+
+    # I16
+
+    def the_hired_are_as_they_were_hired(self) -> None:
+        if self.profiles["lead"].hire is not None:
+            for problem in hired.problems(self.journals["0", "lead"], self.world.ledgers.effects):
+                self.wrong("I16", problem)
 
 
 def _asks(entry: Entry) -> bool:

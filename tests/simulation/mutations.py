@@ -28,11 +28,12 @@ from shanty_protocol import (
 )
 from shanty_protocol.headers import KIND
 from shanty_protocol.subjects import journal_filter
+from shanty_runtime.agent import Profile
 from shanty_runtime.bus import Delivery, JournalPart, Journals, Lease, Placed, Stored, jetstream, written
 from shanty_runtime.bus.jetstream import RawMessage, Taken
 from shanty_runtime.bus.journals import Written, as_stored
 from shanty_runtime.bus.leases import Leases
-from shanty_runtime.thread import approvals, grading, hedging
+from shanty_runtime.thread import approvals, grading, hedging, hiring
 from shanty_runtime.thread.decide import IN_ORDER, Received
 from shanty_runtime.thread.escrow import Escrow, granted_of
 from shanty_runtime.thread.state import Child, State
@@ -286,6 +287,26 @@ def what_was_sent_back_is_not_judged_again(original: Any, state: State) -> bool:
 def a_grader_that_found_nothing_is_satisfied(original: Any, outcome: Outcome, *args: Any) -> Grade:
     grade: Grade = original(outcome, *args)
     return msgspec.structs.replace(grade, verdict="satisfied") if grade.verdict == "ungraded" else grade
+
+
+@_mutation((Workplace, "load"))
+async def whom_a_lead_has_hired_is_forgotten(original: Any, self: Workplace, run: str, thread: str) -> Loaded:
+    fresh = (run, thread) not in self._states
+    loaded: Loaded = await original(self, run, thread)
+    if fresh and self.profile.role == "lead":
+        loaded.state.profile = self.profile
+    return loaded
+
+
+@_mutation((hiring, "played"))
+def whoever_is_hired_has_all_that_its_host_has(original: Any, profile: Profile, *args: Any) -> Profile:
+    playing: Profile = original(profile, *args)
+    return msgspec.structs.replace(playing, tools=profile.tools)
+
+
+@_mutation((hiring, "drop_due"))
+def whom_a_lead_has_hired_it_hires_again(original: Any, *args: Any) -> None:
+    return
 
 
 @_mutation((gateway._Call, "_append"))

@@ -52,6 +52,7 @@ WORK = (
     "hedge",
     "grade",
     "fenced",
+    "hire",
 )
 Work = str
 
@@ -93,6 +94,7 @@ POINTS = {
     "hedge": 110,
     "grade": 90,
     "fenced": 100,
+    "hire": 120,
 }
 """About how many points a kind of work has."""
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shanty_protocol import Criterion, Usage
-from shanty_runtime.agent import Contract, Profile
+from shanty_protocol.ids import HOST
+from shanty_runtime.agent import Contract, HirePolicy, Profile
 from shanty_runtime.agent.handler import Context, handler_from
 from shanty_runtime.agent.outcomes import GRADER, INPUT_SCHEMA, OUTPUT_SCHEMA, Grading
 from shanty_runtime.errors import ModelError, ToolError
 from shanty_runtime.models.base import Block, ModelReply, ModelRequest, Stream
 from shanty_runtime.models.rehearsal import Call, call, to_blocks
+from shanty_runtime.thread.hiring import hire_card
 from shanty_runtime.thread.verbs import LEAD_VERBS, SPECIALIST_VERBS, verb_cards
 from shanty_runtime.tools.base import Tool, ToolContext, argument_schema, tool
 
@@ -275,6 +277,8 @@ HEDGE_AFTER_S = 0.5
 """Some threads are done by then, and others are not."""
 CRITERIA = (Criterion(name="whole"), Criterion(name="true", description="It is what happened."))
 MOST_ROUNDS = 2
+HIRED_TOOLS = ("look", "book", "ring")
+"""All that those who are hired may be given."""
 
 
 def _hedging() -> dict[str, Profile]:
@@ -301,6 +305,15 @@ def _grading() -> dict[str, Profile]:
     return {**PROFILES, "lead": msgspec.structs.replace(PROFILES["lead"], grading=grading), GRADER: grader}
 
 
+def _hiring() -> dict[str, Profile]:
+    """A lead that makes up specialists, and who plays them."""
+    lead, tools = PROFILES["lead"], {name: TOOLS[name] for name in HIRED_TOOLS}
+    policy = HirePolicy(at_most=2, tools=HIRED_TOOLS)
+    leading = msgspec.structs.replace(lead, verbs=(*lead.verbs, hire_card(policy)), hire=policy)
+    host = msgspec.structs.replace(PROFILES["beta"], agent=HOST, tools=tools, hire=policy)
+    return {**PROFILES, "lead": leading, HOST: host}
+
+
 def _fencing() -> dict[str, Profile]:
     """A team whose irreversible calls the tool gateway makes."""
     return {name: msgspec.structs.replace(each, team=TEAM, fences=True) for name, each in PROFILES.items()}
@@ -308,4 +321,5 @@ def _fencing() -> dict[str, Profile]:
 
 FENCING = _fencing()
 HEDGING = _hedging()
+HIRING = _hiring()
 GRADING = _grading()

@@ -7,12 +7,12 @@ import random
 import msgspec
 
 from shanty_protocol import Brief, Budget
-from shanty_protocol.ids import TOOL_GATEWAY
+from shanty_protocol.ids import HOST, TOOL_GATEWAY
 from shanty_runtime.agent import Profile
 from shanty_runtime.agent.outcomes import GRADER
 from shanty_runtime.models.rehearsal import Call, call
 from simulation.schedule import Schedule
-from simulation.team import FENCING, GHOST_DEADLINE_S, GRADING, HEDGING, PROFILES, Program
+from simulation.team import FENCING, GHOST_DEADLINE_S, GRADING, HEDGING, HIRED_TOOLS, HIRING, PROFILES, Program
 
 OWN_TOOLS = ("look", "book", "ring", "pay")
 FENCED_TOOLS = ("ring", "pay", "pay", "book")
@@ -36,6 +36,7 @@ class _Writer:
         self.chance = chance
         self.programs: dict[str, Program] = {}
         self.agents = ["lead"]
+        self.hired: list[str] = []
 
     def add(self, program: Program) -> str:
         name = f"program {len(self.programs)}"
@@ -49,13 +50,19 @@ class _Writer:
         return self.add([self.tools(names=names) for _ in range(steps)])
 
     def order(self, specialist: str, objective: str = "", **more: object) -> Call:
-        if specialist not in self.agents and specialist != "ghost":
-            self.agents.append(specialist)
+        agent = HOST if specialist in self.hired else specialist
+        if agent not in self.agents and agent != "ghost":
+            self.agents.append(agent)
         if specialist == "gamma":
             calls = [self.chance.choice(OWN_TOOLS) for _ in range(self.chance.randint(0, 3))]
             given = {"calls": calls, "progress": self.chance.random() < 0.3}
             return call("delegate", specialist="gamma", objective="handle it", input=given, **more)
         return call("delegate", specialist=specialist, objective=objective, **more)
+
+    def hire(self, name: str) -> Call:
+        self.hired.append(name)
+        tools = self.chance.sample(HIRED_TOOLS, 2)
+        return call("hire_specialist", name=name, role="helps", instructions=f"You are {name}.", tools=tools)
 
     def each(self, at_most: int) -> Call:
         items = [{"calls": [self.chance.choice(OWN_TOOLS)]} for _ in range(self.chance.randint(2, 3))]
@@ -179,6 +186,16 @@ def job_of(schedule: Schedule) -> Job:
                 lead += [[call("sign", text="d")]]
             if chance.random() < 0.3:
                 cancel_after = chance.randint(2, 20)
+        case "hire":
+            profiles = HIRING
+            names = ("helper", "other")[: chance.randint(1, 2)]
+            hires = [writer.hire(name) for name in names]
+            orders = [writer.order(name, writer.labour(chance.randint(1, 2))) for name in names]
+            lead = [[*hires, *orders], wait] if chance.random() < 0.5 else [hires, orders, wait]
+            if chance.random() < 0.5:
+                lead += [[writer.order(chance.choice(names), writer.labour(1))], wait]
+            if chance.random() < 0.2:
+                cancel_after = chance.randint(4, 30)
         case unknown:
             raise AssertionError(f"there is no work {unknown}")
     brief = Brief(objective=writer.add(lead), budget=budget)

@@ -430,10 +430,11 @@ class World:
     def ask(self, request: ModelRequest, turn: int) -> None:
         process = current.get()
         assert process is not None, "only processes call models"
-        leased = self.server.holder(f"{request.agent}.{RUN}.{request.thread}") == process.name
+        agent = process.name.rsplit("-", 2)[0]  # the request names whom it plays, which may be one that was hired
+        leased = self.server.holder(f"{agent}.{RUN}.{request.thread}") == process.name
         made = ModelCall(
             thread=request.thread,
-            agent=request.agent,
+            agent=agent,
             turn=turn,
             by=process.name,
             at_s=self.loop.now_s,
