@@ -329,6 +329,13 @@ class Server:
             message.gone = True
             del self.streams[LEASES].by_subject[subject]
 
+    def forget_leases(self) -> None:
+        """As after a crash: they are kept in a file that is not waited for."""
+        standing = self.streams[LEASES].by_subject
+        for message in standing.values():
+            message.gone = True
+        standing.clear()
+
     def holder(self, key: str) -> str:
         """Who has a lease at this moment; empty where nobody has."""
         standing = self.streams[LEASES].by_subject.get(f"$KV.{LEASE_BUCKET}.{key}")

@@ -73,22 +73,38 @@ class _Standing(msgspec.Struct, frozen=True):
 class Lease:
     """Held while `held()` says so. `fence` grows from holder to holder while the bucket lives."""
 
-    def __init__(self, leases: Leases, key: str, value: _Value, revision: int, *, abandoned: bool) -> None:
+    def __init__(
+        self, leases: Leases, key: str, value: _Value, revision: int, *, abandoned: bool, traced: bool
+    ) -> None:
         self.key = key
         self.fence = revision
         self.abandoned = abandoned
         """Whether the holder before this one vanished without giving it back."""
+        self.traced = traced
+        """Whether the bus knew what had become of the holder before this one. If not there was none, or it is long
+        ago, or a server that was killed has forgotten one that is still at work. Whoever has the lease may find out
+        by other means, and set it."""
         self.lost = asyncio.Event()
         """Set once it is certain that this lease is over."""
         self.value = value
         self.revision = revision
         self.until_s = 0.0
+        self.known_since = 0
+        """On which connection, counted from the first, the bus has last said that it is ours."""
         self.changing = asyncio.Lock()
         self._leases = leases
 
     def held(self) -> bool:
         """Whether nobody else can have the thread right now. False while the server cannot be reached for long."""
         return not self.lost.is_set() and time.monotonic() < self.until_s
+
+    async def confirm(self) -> None:
+        """Return once it is certain that the bus knows of it, or it is over.
+
+        `held` is about time. A server that was killed may have forgotten the lease meanwhile, and let another have
+        it; so after each loss of the connection the bus is asked.
+        """
+        await self._leases.confirm(self)
 
     async def release(self) -> None:
         """Give it back, if it is still ours."""
@@ -110,7 +126,8 @@ class Leases:
         """What keys that were given back here had last: the next holder is often we ourselves."""
         self._renewing: asyncio.Task[None] | None = None
         self._at_once = asyncio.Event()
-        connection.on_reconnect.append(self._at_once.set)
+        self._times_connected = 0
+        connection.on_reconnect.append(self._note_connected)
 
     async def take(self, key: str, holder: str) -> Lease | Busy:
         """Take the lease of `<agent>.<run>.<thread>`, or learn who has it. One round trip where nobody had it."""
@@ -124,6 +141,20 @@ class Leases:
 
     def forget(self, lease: Lease) -> None:
         self._end(lease)
+
+    async def confirm(self, lease: Lease) -> None:
+        backoff = Backoff(first_s=0.01, most_s=0.2)
+        while lease.held() and not self._is_certain(lease):
+            await self._renew(lease)
+            if lease.held() and not self._is_certain(lease):
+                await backoff.pause()
+
+    def _is_certain(self, lease: Lease) -> bool:
+        return self._connection.connected and lease.known_since == self._times_connected
+
+    def _note_connected(self) -> None:
+        self._times_connected += 1
+        self._at_once.set()
 
     async def stop(self) -> None:
         """Renew no more. What is still held runs out."""
@@ -142,7 +173,7 @@ class Leases:
             sent_s = time.monotonic()
             try:
                 revision = await self._put(key, value, expected)
-                return self._begin(key, value, revision, sent_s, abandoned=abandoned)
+                return self._begin(key, value, revision, sent_s, abandoned=abandoned, traced=expected > 0)
             except BusUnavailable:
                 wish.after_run_out = wish.after_run_out or abandoned
                 raise
@@ -155,13 +186,17 @@ class Leases:
             elif standing.value == value:
                 # An earlier try had worked, and its ack was lost. When it was stored nobody knows.
                 self._at_once.set()
-                return self._begin(key, value, standing.revision, wish.began_s, abandoned=wish.after_run_out)
+                abandoned = wish.after_run_out
+                return self._begin(key, value, standing.revision, wish.began_s, abandoned=abandoned, traced=False)
             else:
                 return Busy(standing.value.holder)
             await backoff.pause()  # a replica that lags may have shown an old state
 
-    def _begin(self, key: str, value: _Value, revision: int, sent_s: float, *, abandoned: bool) -> Lease:
-        lease = Lease(self, key, value, revision, abandoned=abandoned)
+    def _begin(
+        self, key: str, value: _Value, revision: int, sent_s: float, *, abandoned: bool, traced: bool
+    ) -> Lease:
+        lease = Lease(self, key, value, revision, abandoned=abandoned, traced=traced)
+        lease.known_since = self._times_connected
         lease.until_s = self._until_s(sent_s)
         self._held.add(lease)
         if self._renewing is None:
@@ -225,12 +260,12 @@ class Leases:
         return None
 
     async def _extend(self, lease: Lease) -> bool:
-        sent_s = time.monotonic()
+        sent_s, connection = time.monotonic(), self._times_connected
         try:
             lease.revision = await self._put(lease.key, lease.value, lease.revision)
         except Taken:
             return False
-        lease.until_s = self._until_s(sent_s)
+        lease.until_s, lease.known_since = self._until_s(sent_s), connection
         return True
 
     async def _recover(self, lease: Lease) -> bool:
@@ -240,7 +275,7 @@ class Leases:
             # Only while the lease cannot have run out: later somebody else may have had the thread, and be done.
             if not lease.held():
                 return False
-            lease.revision = 0
+            lease.revision, lease.traced = 0, False
         elif standing.value == lease.value:
             lease.revision = standing.revision
         else:

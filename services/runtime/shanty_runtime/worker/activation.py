@@ -252,6 +252,10 @@ class Activation:
                 await self._load()
             self.held.check_lease("the next step")
             step = self._decide(abandoned=abandoned)
+            if isinstance(step, (AskModel, Compact)):
+                await self.held.confirm_lease("its model was asked")
+                if self.held.unproven:  # another's reply may be on its way to the next place: one of us gets it
+                    step = self._decide(abandoned=True)
             match step:
                 case Park():
                     await self._be_sure_that_nothing_is_due(read_to)

@@ -69,6 +69,15 @@ class HeldThread:
         """Whether the worker that had the thread before is gone."""
         return self.lease is not None and self.lease.abandoned
 
+    @property
+    def unproven(self) -> bool:
+        """Whether another may have been at work on it whom the bus has forgotten, and be still.
+
+        An entry of theirs may be on its way, or stored and not be among those that were read. Once an entry of ours
+        stands after those that were, there is none.
+        """
+        return self.lease is not None and not self.lease.traced and self.state.next_n > 0
+
     def go_on(self, state: State) -> None:
         """Under the lease, from what the journal amounts to."""
         assert self.lease is not None, "a journal is gone on with under a lease"
@@ -106,6 +115,12 @@ class HeldThread:
         if self.lease is None or not self.lease.held():
             raise Fenced(f"the lease of {self.name} ran out before {before}")
 
+    async def confirm_lease(self, before: str) -> None:
+        """As `check_lease`, and the bus is asked where it may have forgotten it. For what is paid for each time."""
+        if self.lease is not None:
+            await self.lease.confirm()
+        self.check_lease(before)
+
     def workspace(self, key: str) -> Workspace:
         """The run's files, in this agent's name."""
         state = self.state
@@ -142,6 +157,7 @@ class HeldThread:
         if self.lease is None:
             self._note_answer(*places[0])
             return
+        self.lease.traced = True
         waited_before = people.requests_open(self.state)
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
