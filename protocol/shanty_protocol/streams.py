@@ -176,7 +176,8 @@ def trigger_consumer(team: str, *, ack_wait_s: float = 15.0) -> ConsumerSpec:
 
 
 def buckets(*, num_replicas: int = 1) -> tuple[BucketSpec, ...]:
-    """Leases and cards. A lost lease costs nothing, because the journal decides; nor does a lost card.
+    """Leases and cards. What becomes of a thread its journal decides: a lost lease costs the step under way, at most
+    a model call that had not been answered yet; a lost card costs nothing.
 
     Replicas keep them in memory. A server that is alone keeps them in a file it does not wait for: it would forget a
     memory stream when it restarts, the stream itself and not only what was in it.
