@@ -10,3 +10,8 @@ VERSION = "Shanty-Version"
 """Major version of the protocol the author speaks; absent means 1."""
 CHAIN = "Shanty-Chain"
 """Digests of the entry and of the one before it in its journal; see `chain`."""
+
+JOURNAL_LENGTH = "Shanty-Journal-Length"
+"""Of a lease that was given back: how many entries the journal has. Absent where whoever had it could not be sure."""
+ABANDONED = "Shanty-Abandoned"
+"""Of a lease that was given back: somebody had vanished who had it earlier, and no entry says so yet."""

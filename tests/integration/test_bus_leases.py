@@ -84,8 +84,39 @@ async def test_a_lease_that_is_abandoned_runs_out_and_the_next_holder_is_told(bu
     second = await take_once_it_is_free(other, "you")
     assert second.abandoned
     assert second.fence > first.fence
+    second.noted = True
     await second.release()
     assert not (await take(bus)).abandoned
+
+
+async def test_every_holder_is_told_of_one_that_vanished_until_that_is_noted(bus: Bus, other: Bus) -> None:
+    (await take(bus)).abandon()
+    await (await take_once_it_is_free(other, "you")).release()
+    second = await take(bus)
+    assert second.abandoned
+    second.noted = True
+    await second.release()
+    third = await take(bus)
+    assert not third.abandoned and third.traced
+
+
+async def test_the_next_holder_is_told_how_long_the_journal_is(bus: Bus, other: Bus) -> None:
+    first = await take(bus)
+    assert first.journal_length == 0
+    first.traced = True  # as by whoever has written to it
+    await first.release(7)
+    second = await take(other, "you")
+    assert second.traced and second.journal_length == 7
+    await second.release(5)  # a server that lags has shown no more
+    assert (await take(other, "you")).journal_length == 7
+
+
+async def test_a_holder_that_cannot_tell_how_long_the_journal_is_is_like_none(bus: Bus, other: Bus) -> None:
+    first = await take(bus)
+    assert not first.traced
+    await first.release(7)
+    second = await take(other, "you")
+    assert not second.traced and second.journal_length == 0
 
 
 async def test_a_worker_that_was_stalled_knows_at_once_that_it_may_not_act(bus: Bus, server: EmbeddedServer) -> None:
@@ -136,6 +167,21 @@ async def test_a_key_the_server_forgot_and_another_took_is_lost(bus: Bus, other:
     taken = await take(other, "you")
     await asyncio.wait_for(lease.lost.wait(), 10)
     assert not lease.held()
+    assert taken.held()
+
+
+async def test_a_server_that_forgot_a_lease_and_counts_anew_keeps_it_for_whoever_has_taken_it_since(
+    bus: Bus, other: Bus, server: EmbeddedServer
+) -> None:
+    lease = await take(bus)
+    config = (await manage(bus.connection, "STREAM.INFO.KV_SHANTY_LEASE"))["config"]
+    await manage(bus.connection, "STREAM.DELETE.KV_SHANTY_LEASE")
+    await manage(bus.connection, "STREAM.CREATE.KV_SHANTY_LEASE", config)
+    taken = await take(other, "you")
+    assert taken.revision == lease.revision
+    await server.restart()
+    await asyncio.wait_for(lease.lost.wait(), 10)
+    await taken.confirm()
     assert taken.held()
 
 

@@ -262,10 +262,9 @@ class Audit:
         for call in self.world.ledgers.model_calls:
             replies = finished[call.thread]
             if call.turn < len(replies) and replies[call.turn] < call.at_s:
-                if not self.disturbed[call.agent] and not self.disturbed["all"]:
-                    self.wrong(
-                        "I6", f"turn {call.turn} of {call.thread} was paid by {call.by} though its reply was there"
-                    )
+                self.wrong(
+                    "I6", f"turn {call.turn} of {call.thread} was paid by {call.by} though its reply was there"
+                )
 
     # I7
 
@@ -331,7 +330,12 @@ class Audit:
             agent, _, thread = taken.key.split(".")
             if not taken.after_run_out or agent == TOOL_GATEWAY:  # what it has, a call's journal says by itself
                 continue
-            written = [each for each in self.journals.get((thread, agent), []) if each.entry.fence == taken.fence]
+            written = [
+                each
+                for each in self.journals.get((thread, agent), [])
+                if (each.entry.fence, each.entry.by) == (taken.fence, taken.holder)
+                and each.message.at_s >= taken.at_s  # after a crash fences are counted anew
+            ]
             if written and not isinstance(written[0].entry, ThreadTakenOver):
                 self.wrong("I9", f"{taken.holder} took over {thread}, and did not write it down")
 

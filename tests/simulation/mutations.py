@@ -145,7 +145,7 @@ def the_lease_is_not_checked_before_an_effect(original: Any, self: Lease) -> boo
 async def a_lease_is_taken_from_its_holder(original: Any, self: Leases, key: str, wish: Any) -> Any:
     standing = await self._look(key)
     if standing is not None:
-        self._traces[key] = standing.revision
+        self._traces[key] = standing
     return await original(self, key, wish)
 
 

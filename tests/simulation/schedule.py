@@ -21,6 +21,7 @@ FaultKind = Literal[
     "stale",
     "drain",
     "torn",
+    "crash",
 ]
 """What happens at a point, which is a message a worker sends, or a moment of a model's or a tool's call:
 
@@ -30,11 +31,13 @@ lose        the message is lost, and nobody knows              lose_ack    it is
 slow        it is overtaken by what is sent later              cut         this process loses its connection
 outage      all lose theirs                                    redeliver   a mail in hand is delivered once more
 torn        of entries that are sent together from then on, the second is lost, and their process dies
+crash       the server is killed: all lose their connections, and it comes back without the newest of what it writes
+            without waiting for its disk, which is leases and how far its consumers are
 timer       a timer comes now, and again when it is due        stale       reads are answered by a replica behind
 """
 
 KINDS: tuple[FaultKind, ...] = FaultKind.__args__  # type: ignore[attr-defined]  # a Literal's values
-WEIGHTS = (6, 10, 8, 3, 5, 4, 2, 2, 4, 2, 2, 2, 5)
+WEIGHTS = (6, 10, 8, 3, 5, 4, 2, 2, 4, 2, 2, 2, 5, 3)
 SECONDS = (0.02, 0.3, 1.0, 3.0, 5.5, 8.0, 14.0)
 
 WORK = (

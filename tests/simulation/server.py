@@ -68,6 +68,15 @@ class Stream:
         message = self.by_subject[subject] = Message(subject, self.last_seq, data, headers, at_s)
         return message
 
+    def take_back(self, kept: list[Message]) -> None:
+        """Be as after the last of these."""
+        self.last_seq = kept[-1].seq if kept else 0
+        for message in self.by_subject.values():
+            message.gone = True
+        self.by_subject = {message.subject: message for message in kept}
+        for message in self.by_subject.values():
+            message.gone = False
+
     def matching(self, pattern: str) -> list[Message]:
         tokens = pattern.split(".")
         found = [each for each in self.by_subject.values() if _matches(tokens, each.subject)]
@@ -120,6 +129,8 @@ class Consumer:
         self.requests: deque[Request] = deque()
         self.later = 0
         """How many were put back and are delivered again after a while."""
+        self.settled: list[tuple[float, Message]] = []
+        """When what was acked."""
 
     @property
     def open(self) -> int:
@@ -149,6 +160,9 @@ class Server:
         self.listeners: list[tuple[str, Process, Heard]] = []
         """What the subjects they listen to begin with, and whose they are."""
         self.leases_taken: list[LeaseTaken] = []
+        self._leases: list[Message] = []
+        """All that was ever stored of them."""
+        self._forgotten: list[Message] = []
         self.schedules: dict[str, tuple[float, str]] = {}
         """When and where to, by the subject it was set at."""
         self.on_stored: Callable[[Message], None] = lambda message: None
@@ -313,33 +327,50 @@ class Server:
         before = "" if standing is None else standing.holder
         message = stream.store(subject, data, dict(headers), self.loop.now_s)
         message.holder = _leases.decode(data).holder if data else ""
-        self.loop.call_for(
-            None, self.loop.now_s + float(headers[TTL].removesuffix("s")), self._run_out, subject, message
-        )
+        self._leases.append(message)
+        self.loop.call_for(None, _until_s(message), self._run_out, message)
         if data and message.holder != before:
             self.leases_taken.append(LeaseTaken(key, message.seq, message.holder, ran_out, self.loop.now_s))
         return _ack(message)
 
-    def _run_out(self, subject: str, message: Message) -> None:
+    def _run_out(self, message: Message) -> None:
         if message.gone:
             return
+        stream = self.streams[LEASES]
         if message.data:
-            self.streams[LEASES].store(subject, b"", {MARKER_REASON: RAN_OUT}, self.loop.now_s)
+            self._leases.append(stream.store(message.subject, b"", {MARKER_REASON: RAN_OUT}, self.loop.now_s))
         else:
             message.gone = True
-            del self.streams[LEASES].by_subject[subject]
+            del stream.by_subject[message.subject]
 
-    def forget_leases(self) -> None:
-        """As after a crash: they are kept in a file that is not waited for."""
-        standing = self.streams[LEASES].by_subject
-        for message in standing.values():
-            message.gone = True
-        standing.clear()
+    def holds(self, holder: str, key: str) -> bool:
+        """Whether somebody has a lease at this moment, or would, had it not been forgotten."""
+        subject = f"$KV.{LEASE_BUCKET}.{key}"
+        standing = self.streams[LEASES].by_subject.get(subject)
+        if standing is not None and standing.holder == holder:
+            return True
+        return any(
+            each.subject == subject and each.holder == holder and self.loop.now_s < _until_s(each)
+            for each in self._forgotten
+        )
 
-    def holder(self, key: str) -> str:
-        """Who has a lease at this moment; empty where nobody has."""
-        standing = self.streams[LEASES].by_subject.get(f"$KV.{LEASE_BUCKET}.{key}")
-        return "" if standing is None else standing.holder
+    # Crashing
+
+    def crash(self, at_s: float) -> None:
+        """Be killed, and start again. What is stored without waiting for the disk is as it was at a moment."""
+        kept = [message for message in self._leases if message.at_s <= at_s]
+        self._forgotten += self._leases[len(kept) :]
+        self._leases = kept
+        self.streams[LEASES].take_back(kept)
+        for message in list(self.streams[LEASES].by_subject.values()):
+            if TTL in message.headers:
+                self.loop.call_for(None, max(_until_s(message), self.loop.now_s), self._run_out, message)
+        self.leases_taken = [taken for taken in self.leases_taken if taken.at_s <= at_s]
+        for consumer in self.consumers.values():
+            for seq in list(consumer.in_flight):
+                self.put_back(consumer, seq)
+            while consumer.settled and consumer.settled[-1][0] > at_s:
+                consumer.pending.append(consumer.settled.pop()[1])
 
     # Consumers
 
@@ -403,6 +434,7 @@ class Server:
                 self.loop.call_for(None, self.loop.now_s + delay_s, self._later, consumer, known.message)
         else:
             del consumer.in_flight[seq]
+            consumer.settled.append((self.loop.now_s, known.message))
             self.on_settled()
 
     def _later(self, consumer: Consumer, message: Message) -> None:
@@ -434,6 +466,10 @@ class Server:
 
 def _authored(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+
+
+def _until_s(lease: Message) -> float:
+    return lease.at_s + float(lease.headers[TTL].removesuffix("s"))
 
 
 def _ack(message: Message) -> bytes:

@@ -73,6 +73,8 @@ MEASURED = [name for name, each in vars(metrics).items() if isinstance(each, Fun
 NOT_RECORDED = contextlib.nullcontext(spans.OpenSpan(INVALID_SPAN))
 QUESTION = "shanty.tool."
 INBOX = "_INBOX."
+LOST_S = (0.005, 0.05, 0.5, 5.0)
+"""How much of what it did without waiting for its disk a server may have forgotten that was killed."""
 BEHIND = 3
 """How many entries a replica lags."""
 
@@ -245,6 +247,8 @@ class World:
                 case "outage":
                     for each in list(self._services):
                         self.cut(each, fault.seconds)
+                case "crash":
+                    self._crash(fault.seconds)
                 case "torn":
                     self._to_tear.append(fault)
                 case "redeliver":
@@ -258,6 +262,13 @@ class World:
                 case _:
                     self._disturbed(fault.kind, process, fault.seconds)
         return faults
+
+    def _crash(self, down_s: float) -> None:
+        lost_s = self.chance.choice(LOST_S)
+        self.tell(f"the server is killed for {down_s:g} s, and forgets {lost_s:g} s")
+        for each in list(self._services):
+            self.cut(each, down_s * (0.5 + 0.5 * self.chance.random()))
+        self.server.crash(self.loop.now_s - lost_s)
 
     def _redeliver(self) -> None:
         held = [(consumer, seq) for consumer in self.server.consumers.values() for seq in consumer.in_flight]
@@ -401,7 +412,7 @@ class World:
     async def begin(self, context: ToolContext, name: str) -> None:
         process = current.get()
         assert process is not None, "only processes call tools"
-        leased = self.server.holder(_lease_for(process, context)) == process.name
+        leased = self.server.holds(process.name, _lease_for(process, context))
         self.ledgers.begun.append(
             Begun(key=context.key, tool=name, by=process.name, at_s=self.loop.now_s, leased=leased)
         )
@@ -431,7 +442,7 @@ class World:
         process = current.get()
         assert process is not None, "only processes call models"
         agent = process.name.rsplit("-", 2)[0]  # the request names whom it plays, which may be one that was hired
-        leased = self.server.holder(f"{agent}.{RUN}.{request.thread}") == process.name
+        leased = self.server.holds(process.name, f"{agent}.{RUN}.{request.thread}")
         made = ModelCall(
             thread=request.thread,
             agent=agent,

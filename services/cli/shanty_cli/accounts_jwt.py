@@ -228,8 +228,8 @@ def read_claims(token: str) -> Json:
     parts = token.split(".")
     if len(parts) != 3:
         raise ValueError("a JWT has three parts")
-    said: Json = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=Json)
-    return said
+    said = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+    return msgspec.json.decode(said, type=dict[str, Any])
 
 
 def credentials(token: str, key: Key) -> str:

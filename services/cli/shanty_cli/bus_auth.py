@@ -55,6 +55,8 @@ RESOLVER_HEAD = (
     "",
 )
 
+_records = msgspec.json.Decoder(Record)
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for. What is left out stays as it was in that folder."""
@@ -192,7 +194,7 @@ def _read_record(order: Order) -> Record:
     """What is known of the folder, with what the order changes about it."""
     path = order.folder / RECORD
     try:
-        known = msgspec.json.decode(path.read_bytes(), type=Record)
+        known = _records.decode(path.read_bytes())
     except FileNotFoundError:
         known = Record(team=order.team.name, form=order.form or "conf")
     except OSError as error:

@@ -61,6 +61,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
         return answers(self.nats_url)
 
 
+_holders = msgspec.json.Decoder(Holder)
+
+
 class Home:
     """The .shanty folder of a directory."""
 
@@ -266,7 +269,7 @@ def answers(nats_url: str) -> bool:
 
 def _read_holder(path: Path) -> Holder | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Holder)
+        return _holders.decode(path.read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

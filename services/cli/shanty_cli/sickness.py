@@ -72,6 +72,11 @@ class _Varz(msgspec.Struct, frozen=True):
     jetstream: _JetStream = _JetStream()
 
 
+# Made here, and not in the threads that ask: see `shanty_runtime.bus.durability`.
+_health_decoder = msgspec.json.Decoder(_Health)
+_varz_decoder = msgspec.json.Decoder(_Varz)
+
+
 async def server_health(monitor_urls: str) -> Check:
     """What the servers say of themselves, each by its monitoring port."""
     if not monitor_urls:
@@ -99,7 +104,7 @@ def _health(monitor_url: str) -> str:
     except (OSError, ValueError) as error:
         return f"it does not answer: {error}"
     try:
-        return msgspec.json.decode(body, type=_Health).error or "it says that it is not well"
+        return _health_decoder.decode(body).error or "it says that it is not well"
     except msgspec.DecodeError:
         return one_line(body.decode(errors="replace"))
 
@@ -126,7 +131,7 @@ async def _servers(monitor_urls: str) -> list[_Varz]:
 def _varz(monitor_url: str) -> _Varz | None:
     try:
         with urllib.request.urlopen(f"{monitor_url}/varz", timeout=MONITOR_TIMEOUT_S) as answer:
-            return msgspec.json.decode(answer.read(), type=_Varz)
+            return _varz_decoder.decode(answer.read())
     except (OSError, ValueError):
         return None  # the check of its health says so
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Storm:
         for service in self.services.values():
             await service.start()
         self._watching = [asyncio.create_task(self._keep_up(service)) for service in self.services.values()]
-        await self._up({service.replica for service in self.services.values()})
+        await self._up(self.members)
 
     async def stop(self) -> None:
         self._stopping = True
@@ -104,7 +104,7 @@ class Storm:
             others = [name for name, member in self.members.items() if member.agent == agent and name != target]
             for name in others:
                 await self._back(name)
-            await self._up({self.services[name].replica for name in others})
+            await self._up(others)
 
     async def _back(self, target: str) -> None:
         if (task := self._away.pop(target, None)) is not None:
@@ -153,13 +153,18 @@ class Storm:
                 await asyncio.sleep(1)  # what dies by itself would otherwise be started over and over
             await service.start()
 
-    async def _up(self, wanted: set[str]) -> None:
-        """Wait until all of these replicas take mail. Raises NotRunning where they do not."""
+    async def _up(self, names: Collection[str]) -> None:
+        """Wait until all of these take mail, whoever plays them by then. Raises NotRunning where they do not."""
         deadline_s = time.monotonic() + READY_DEADLINE_S
-        while missing := wanted - {card.replica for card in await self._bus.roster.cards()}:
+        while True:
+            there = {card.replica for card in await self._bus.roster.cards()}
+            missing = [self.services[name].replica for name in names if self.services[name].replica not in there]
+            if not missing:
+                return
             if time.monotonic() > deadline_s:
+                died = "".join(f"; {death}" for death in self.deaths)
                 raise NotRunning(
-                    f"{', '.join(sorted(missing))} did not get ready: logs are in {self.folder / 'logs'}"
+                    f"{', '.join(sorted(missing))} did not get ready: logs are in {self.folder / 'logs'}{died}"
                 )
             await asyncio.sleep(READY_POLL_S)
 

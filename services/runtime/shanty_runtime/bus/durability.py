@@ -66,6 +66,12 @@ class _SystemAnswer(msgspec.Struct, frozen=True):
     data: _Varz | None = None
 
 
+# Not built in the threads that ask: msgspec looks at a type when it first has to decode one, and where several
+# threads have it do so at once it may take the process down with it (seen with 0.22).
+_varz = msgspec.json.Decoder(_Varz)
+_system_answers = msgspec.json.Decoder(_SystemAnswer)
+
+
 async def durability(bus: Bus, monitor_url: str = "") -> Durability:
     """Look by the monitoring ports (several, separated by commas) or, if there are none, by the system account.
 
@@ -104,16 +110,17 @@ async def _over_http(monitor_urls: str) -> _Seen:
 async def _ask(url: str) -> _Varz | str:
     """What a server says of itself, or why that is not known."""
     try:
-        return await asyncio.to_thread(_fetch, f"{url.rstrip('/')}/varz")
+        return _varz.decode(await asyncio.to_thread(_fetch, f"{url.rstrip('/')}/varz"))
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         return f"{url} cannot be read: {error}"
 
 
-def _fetch(url: str) -> _Varz:
+def _fetch(url: str) -> bytes:
     if not url.startswith(("http://", "https://")):
         raise ValueError("it is not an http address")
     with urllib.request.urlopen(url, timeout=LOOK_TIMEOUT_S) as answer:
-        return msgspec.json.decode(answer.read(), type=_Varz)
+        body: bytes = answer.read()
+        return body
 
 
 async def _over_system_account(bus: Bus) -> _Seen:
@@ -121,7 +128,7 @@ async def _over_system_account(bus: Bus) -> _Seen:
 
     def hear(answer: Incoming) -> bool:
         with contextlib.suppress(msgspec.MsgspecError):
-            if (server := msgspec.json.decode(answer.data, type=_SystemAnswer).data) is not None:
+            if (server := _system_answers.decode(answer.data).data) is not None:
                 found.append(server)
         return False
 

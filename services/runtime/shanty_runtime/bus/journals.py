@@ -78,6 +78,8 @@ class Placed(msgspec.Struct, frozen=True):
 
     stored: Stored
     ours: bool
+    fresh: bool = False
+    """Whether the place was free until now. What is ours may also have been stored by an earlier try."""
 
 
 class JournalPart(msgspec.Struct, frozen=True):
@@ -120,9 +122,9 @@ class Journals:
         standing = await jetstream.write_once(self._connection, stream, subject, address.guard, data, sent)
         if standing.subject == subject:
             metrics.message_stored(address)
-            own = standing.headers is sent  # as it is where we have stored it just now
-            stored = Stored(address, standing.seq, standing.data, sent if own else authored(standing.headers))
-            return Placed(stored, standing.data == data)
+            fresh = standing.headers is sent  # as it is where we have stored it just now
+            stored = Stored(address, standing.seq, standing.data, sent if fresh else authored(standing.headers))
+            return Placed(stored, standing.data == data, fresh)
         return Placed(as_stored(standing), False)
 
     async def read(self, run: str, thread: str, agent: str, *, from_n: int = 0, from_seq: int = 0) -> JournalPart:

@@ -1,7 +1,8 @@
-"""Leases: who works on which thread. Losing one costs nothing but time, because the journal decides.
+"""Leases: who works on which thread. Losing one costs the step under way and nothing else: the journal decides.
 
-A lease is a key with a time to live in a memory bucket. Its holder renews it; whoever finds it run out takes it over
-and learns from the trace it left that it was not given back.
+A lease is a key with a time to live, in a bucket that no disk is waited for: a server that is killed forgets the
+newest. Its holder renews it. Whoever finds it run out takes it over, and learns from the trace it left that it was
+not given back; one that was given back says how much of the journal there is to be read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 
 import msgspec
 
+from shanty_protocol.headers import ABANDONED, JOURNAL_LENGTH
 from shanty_protocol.streams import LEASE_BUCKET
 from shanty_runtime.bus import jetstream
 from shanty_runtime.bus.backoff import Backoff
@@ -67,20 +69,26 @@ class _Standing(msgspec.Struct, frozen=True):
 
     revision: int
     value: _Value | None = None
-    ran_out: bool = False
+    abandoned: bool = False
+    journal_length: int | None = None
+    """None where whoever had it did not know how much of the journal there is."""
 
 
 class Lease:
     """Held while `held()` says so. `fence` grows from holder to holder while the bucket lives."""
 
     def __init__(
-        self, leases: Leases, key: str, value: _Value, revision: int, *, abandoned: bool, traced: bool
+        self, leases: Leases, key: str, value: _Value, revision: int, trace: _Standing | None, *, abandoned: bool
     ) -> None:
         self.key = key
         self.fence = revision
         self.abandoned = abandoned
         """Whether the holder before this one vanished without giving it back."""
-        self.traced = traced
+        self.noted = False
+        """Whether a journal says so. To be set by whoever writes it."""
+        self.journal_length = 0 if trace is None else trace.journal_length or 0
+        """How many entries the journal has at least; 0 where nobody has said."""
+        self.traced = abandoned or (trace is not None and trace.journal_length is not None)
         """Whether the bus knew what had become of the holder before this one. If not there was none, or it is long
         ago, or a server that was killed has forgotten one that is still at work. Whoever has the lease may find out
         by other means, and set it."""
@@ -106,9 +114,16 @@ class Lease:
         """
         await self._leases.confirm(self)
 
-    async def release(self) -> None:
-        """Give it back, if it is still ours."""
+    async def release(self, journal_length: int = 0) -> None:
+        """Give it back, if it is still ours, and tell the next holder how much there is to be read."""
+        self.journal_length = max(self.journal_length, journal_length)
         await self._leases.release(self)
+
+    def trace(self) -> _Standing:
+        """What the next holder has to know of it."""
+        return _Standing(
+            self.revision, None, self.abandoned and not self.noted, self.journal_length if self.traced else None
+        )
 
     def abandon(self) -> None:
         """Renew it no more: it runs out by itself, and the next holder finds it abandoned."""
@@ -122,7 +137,7 @@ class Leases:
         self.lease_s = lease_s
         self._connection = connection
         self._held: set[Lease] = set()
-        self._traces: dict[str, int] = {}
+        self._traces: dict[str, _Standing] = {}
         """What keys that were given back here had last: the next holder is often we ourselves."""
         self._renewing: asyncio.Task[None] | None = None
         self._at_once = asyncio.Event()
@@ -150,10 +165,16 @@ class Leases:
                 await backoff.pause()
 
     def _is_certain(self, lease: Lease) -> bool:
-        return self._connection.connected and lease.known_since == self._times_connected
+        return self._connection.connected and self._is_known(lease)
+
+    def _is_known(self, lease: Lease) -> bool:
+        """Whether its revision was given on the present connection. A server that was killed may have lost the newest
+        ones, and counts them anew: what has our revision is then another's."""
+        return lease.known_since == self._times_connected
 
     def _note_connected(self) -> None:
         self._times_connected += 1
+        self._traces.clear()
         self._at_once.set()
 
     async def stop(self) -> None:
@@ -167,35 +188,30 @@ class Leases:
     # Taking
 
     async def _take(self, key: str, wish: _Wish) -> Lease | Busy:
-        value, expected, abandoned = wish.value, self._traces.pop(key, 0), False
+        value, trace = wish.value, self._traces.pop(key, None)
         backoff = Backoff(first_s=0.002, most_s=0.1)
         while True:
-            sent_s = time.monotonic()
+            sent_s, abandoned = time.monotonic(), trace is not None and trace.abandoned
             try:
-                revision = await self._put(key, value, expected)
-                return self._begin(key, value, revision, sent_s, abandoned=abandoned, traced=expected > 0)
+                revision = await self._put(key, value, 0 if trace is None else trace.revision)
+                return self._begin(key, value, revision, trace, sent_s, abandoned=abandoned)
             except BusUnavailable:
                 wish.after_run_out = wish.after_run_out or abandoned
                 raise
             except Taken:
-                standing = await self._look(key)
-            if standing is None:
-                expected, abandoned = 0, False
-            elif standing.value is None:
-                expected, abandoned = standing.revision, standing.ran_out
-            elif standing.value == value:
+                trace = await self._look(key)
+            if trace is not None and trace.value == value:
                 # An earlier try had worked, and its ack was lost. When it was stored nobody knows.
                 self._at_once.set()
-                abandoned = wish.after_run_out
-                return self._begin(key, value, standing.revision, wish.began_s, abandoned=abandoned, traced=False)
-            else:
-                return Busy(standing.value.holder)
+                return self._begin(key, value, trace.revision, None, wish.began_s, abandoned=wish.after_run_out)
+            if trace is not None and trace.value is not None:
+                return Busy(trace.value.holder)
             await backoff.pause()  # a replica that lags may have shown an old state
 
     def _begin(
-        self, key: str, value: _Value, revision: int, sent_s: float, *, abandoned: bool, traced: bool
+        self, key: str, value: _Value, revision: int, trace: _Standing | None, sent_s: float, *, abandoned: bool
     ) -> Lease:
-        lease = Lease(self, key, value, revision, abandoned=abandoned, traced=traced)
+        lease = Lease(self, key, value, revision, trace, abandoned=abandoned)
         lease.known_since = self._times_connected
         lease.until_s = self._until_s(sent_s)
         self._held.add(lease)
@@ -212,20 +228,30 @@ class Leases:
         return True
 
     async def _give_back(self, lease: Lease) -> None:
-        headers = {
-            OPERATION: "PURGE",
-            "Nats-Rollup": "sub",
-            EXPECT_SEQ: str(lease.revision),
-            TTL: f"{RELEASED_TTL_S}s",
-        }
         try:
+            if not self._is_known(lease):
+                standing = await self._look(lease.key)
+                if standing is None or standing.value != lease.value:
+                    return
+                lease.revision = standing.revision
+            headers = {
+                OPERATION: "PURGE",
+                "Nats-Rollup": "sub",
+                EXPECT_SEQ: str(lease.revision),
+                TTL: f"{RELEASED_TTL_S}s",
+            }
+            trace = lease.trace()
+            if trace.abandoned:
+                headers[ABANDONED] = "true"
+            if trace.journal_length is not None:
+                headers[JOURNAL_LENGTH] = str(trace.journal_length)
             revision = await jetstream.publish(self._connection, _subject(lease.key), b"", headers)
         except Taken:
             logger.debug("the lease of %s was somebody else's already", lease.key)
         except BusError as error:
             logger.info("the lease of %s runs out by itself: %s", lease.key, error)
         else:
-            self._traces[lease.key] = revision
+            self._traces[lease.key] = msgspec.structs.replace(trace, revision=revision)
             if len(self._traces) > MAX_TRACES:
                 self._traces.pop(next(iter(self._traces)))
 
@@ -250,7 +276,8 @@ class Leases:
             if lease not in self._held:
                 return None
             try:
-                if not await self._extend(lease) and not await self._recover(lease):
+                extended = self._is_known(lease) and await self._extend(lease)
+                if not extended and not await self._recover(lease):
                     logger.warning("the lease of %s is lost", lease.key)
                     metrics.lease_lost(lease.key.partition(".")[0])
                     self._end(lease)
@@ -269,18 +296,22 @@ class Leases:
         return True
 
     async def _recover(self, lease: Lease) -> bool:
-        """A renewal was refused: its key may be ours all the same, or free because the server lost its memory."""
-        standing = await self._look(lease.key)
-        if standing is None:
-            # Only while the lease cannot have run out: later somebody else may have had the thread, and be done.
-            if not lease.held():
+        """Look first: the key may be ours at another revision, another's, or free because the server has lost it."""
+        backoff = Backoff(first_s=0.002, most_s=0.1)
+        while True:
+            standing = await self._look(lease.key)
+            if standing is None:
+                # Only while the lease cannot have run out: later somebody else may have had the thread, and be done.
+                if not lease.held():
+                    return False
+                lease.revision, lease.traced = 0, False
+            elif standing.value == lease.value:
+                lease.revision = standing.revision
+            else:
                 return False
-            lease.revision, lease.traced = 0, False
-        elif standing.value == lease.value:
-            lease.revision = standing.revision
-        else:
-            return False
-        return await self._extend(lease)
+            if await self._extend(lease):
+                return True
+            await backoff.pause()  # a replica that lags may have shown an old state
 
     def _until_s(self, sent_s: float) -> float:
         """The server counts from when it stored the key, which is later than when we sent it."""
@@ -299,7 +330,9 @@ class Leases:
         if found is None:
             return None
         if not found.data:
-            return _Standing(found.seq, ran_out=found.headers.get(MARKER_REASON) == RAN_OUT)
+            length = found.headers.get(JOURNAL_LENGTH, "")
+            abandoned = found.headers.get(MARKER_REASON) == RAN_OUT or ABANDONED in found.headers
+            return _Standing(found.seq, None, abandoned, int(length) if length.isdecimal() else None)
         return _Standing(found.seq, _values.decode(found.data))
 
 

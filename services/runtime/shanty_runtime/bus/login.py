@@ -152,11 +152,14 @@ class _Claims(msgspec.Struct):
     exp: int = 0
 
 
+_claims_decoder = msgspec.json.Decoder(_Claims)
+
+
 def _claims(jwt: str, name: str) -> _Claims:
     """What the JWT says of itself; whether it is true is for the server to find out."""
     try:
         body = jwt.split(".")[1]
-        return msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=_Claims)
+        return _claims_decoder.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (IndexError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise ConfigError(f"{name} is not a credentials file: its user JWT cannot be read") from error
 

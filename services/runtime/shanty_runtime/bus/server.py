@@ -213,9 +213,12 @@ class _Ports(msgspec.Struct):
     monitoring: list[str] = []
 
 
+_ports_decoder = msgspec.json.Decoder(_Ports)
+
+
 def _read_ports(path: Path) -> _Ports | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Ports)
+        return _ports_decoder.decode(path.read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
         return None  # not there yet, or half written
 

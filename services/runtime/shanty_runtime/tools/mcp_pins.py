@@ -45,6 +45,9 @@ class LockFile(msgspec.Struct, frozen=True, kw_only=True):
     mcp: dict[str, dict[str, ServerPins]] = {}
 
 
+_lock_files = msgspec.json.Decoder(LockFile)
+
+
 def fingerprint(tool: Listed) -> str:
     """Changes with anything a model is shown of a tool, and with nothing else."""
     shown = {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
@@ -59,7 +62,7 @@ def read_lock(folder: Path) -> LockFile | None:
     """The lock file of a team's folder; None where there is none. Raises ConfigError where it cannot be read."""
     path = folder / LOCK_FILE
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=LockFile)
+        found = _lock_files.decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

@@ -21,7 +21,6 @@ from shanty_protocol import (
     Outcome,
     ProtocolError,
     ThreadDue,
-    ThreadTakenOver,
     TimerAddress,
     TimerFired,
     UnwritableMessage,
@@ -160,8 +159,8 @@ class Activation:
     async def hand_back(self) -> None:
         """Let another worker go on. The lease goes first: whoever gets the mail must not find the thread taken."""
         self.handed_back = True
-        if (lease := self._lease) is not None:
-            await lease.release()
+        if not self.untouched:
+            await self.held.release()
         await self.put_back(0)
 
     async def put_back(self, delay_s: float) -> None:
@@ -225,14 +224,12 @@ class Activation:
             # Whatever else goes wrong counts as a death of this worker: the lease runs out instead of being given
             # back, the next holder finds it abandoned, and a thread that does this each time is given up.
             telemetry.metrics.activation_ended(self.workplace.profile.agent, end)
-            lease = self._lease
-            if end != "failed":
-                if lease is not None:
-                    await lease.release()
-            else:
+            if end == "failed":
                 self.workplace.forget(self.run_id, self.thread)
-                if lease is not None:
-                    lease.abandon()
+                if self._lease is not None:
+                    self._lease.abandon()
+            elif not self.untouched:
+                await self.held.release()
 
     async def _answered_at_once(self, opener: Received) -> bool:
         """Run the handler, and nothing else. True where it has answered without a step, and that was all."""
@@ -244,14 +241,14 @@ class Activation:
 
     async def _work(self) -> bool:
         """Step after step. True where the thread rests, False where the worker is draining and hands it back."""
-        abandoned, read_to = self.held.abandoned, self.held.state.next_n
+        read_to = self.held.state.next_n
         while not self.workplace.draining:
             self._news.clear()
             if self._lease is None:  # there is more to it than its answer
                 await self.held.hold()
                 await self._load()
             self.held.check_lease("the next step")
-            step = self._decide(abandoned=abandoned)
+            step = self._decide(abandoned=self.held.takes_over)
             if isinstance(step, (AskModel, Compact)):
                 await self.held.confirm_lease("its model was asked")
                 if self.held.unproven:  # another's reply may be on its way to the next place: one of us gets it
@@ -269,7 +266,6 @@ class Activation:
                 case Write():
                     await self.held.write(step.drafts)
                     await self._ack_surplus()
-                    abandoned = abandoned and not isinstance(step.drafts[0].entry, ThreadTakenOver)
                 case FireTimer():
                     await self._fire_timer(step.late)
                 case AskModel():

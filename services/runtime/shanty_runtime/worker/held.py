@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted
+from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted, ThreadTakenOver
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
 from shanty_runtime.bus import Bus, Busy, Lease, Stored, Written, written
@@ -70,18 +70,25 @@ class HeldThread:
         return self.lease is not None and self.lease.abandoned
 
     @property
+    def takes_over(self) -> bool:
+        """Whether that is so and the journal does not say it yet."""
+        return self.lease is not None and self.lease.abandoned and not self.lease.noted
+
+    @property
     def unproven(self) -> bool:
         """Whether another may have been at work on it whom the bus has forgotten, and be still.
 
-        An entry of theirs may be on its way, or stored and not be among those that were read. Once an entry of ours
-        stands after those that were, there is none.
+        An entry of theirs may be on its way, or stored and not be among those that were read. Once we have taken the
+        place after those that were, there is none.
         """
         return self.lease is not None and not self.lease.traced and self.state.next_n > 0
 
     def go_on(self, state: State) -> None:
-        """Under the lease, from what the journal amounts to."""
+        """Under the lease, from what the journal amounts to. Raises Fenced where that was not all of it."""
         assert self.lease is not None, "a journal is gone on with under a lease"
         self.state = state
+        if state.next_n < self.lease.journal_length:
+            raise Fenced(f"a server that lags has shown {state.next_n} of its {self.lease.journal_length} entries")
         # Leases are counted by a bucket that may be lost. Whoever goes on with a journal is later than what it says.
         self.fence = self.lease.fence if self.lease.fence >= state.newest_fence else state.newest_fence + 1
 
@@ -98,6 +105,11 @@ class HeldThread:
             lease.abandon()
             raise Fenced(f"somebody vanished who had {self.name}")
         self.lease, self.fence = lease, lease.fence
+
+    async def release(self) -> None:
+        """Give the lease back, where there is one."""
+        if self.lease is not None:
+            await self.lease.release(self.state.next_n)
 
     def listen(self) -> None:
         """From now on hear the run's mail as it is stored."""
@@ -157,13 +169,13 @@ class HeldThread:
         if self.lease is None:
             self._note_answer(*places[0])
             return
-        self.lease.traced = True
         waited_before = people.requests_open(self.state)
         for (address, entry), one in zip(places, stored, strict=True):
             answered_before = bool(self.state.answered)
             self.state.chained_to = one.own(self.state.chained_to)
             apply(self.state, address, entry, {subject: self.mail[subject].entry for subject in entry.consumed})
             self.state.next_seq = max(self.state.next_seq, one.seq + 1)
+            self.lease.noted = self.lease.noted or isinstance(entry, ThreadTakenOver)
             metrics.entry_written(address, entry, 0 if answered_before else self.state.opened_at_ms)
             waiting = people.requests_open(self.state)
             metrics.people_wait(self.profile.agent, waited_before, waiting)
@@ -196,5 +208,9 @@ class HeldThread:
                 placed = await self.bus.journals.place(entry, inject())
                 span.stored(placed.stored.seq, len(placed.stored.data))
         if not placed.ours:
+            if self.lease is not None and address.n == self.state.next_n:
+                self.lease.journal_length = address.n + 1
             raise self.workplace.was_taken(address.run, address.thread, address.n)
+        if self.lease is not None and placed.fresh:  # so nobody has written beyond
+            self.lease.traced = True
         return placed.stored

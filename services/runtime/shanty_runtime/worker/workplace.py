@@ -29,6 +29,9 @@ MAX_STATES = 512
 LEAST_AGE_S = 3_600
 """How old an entry must be for something before it to be taken for dropped."""
 
+SOME_TIME_MS = 1 << 62
+"""When a timer is due that somebody else may have set since: later than any other one."""
+
 Key = tuple[str, str]
 """Run and thread."""
 
@@ -87,6 +90,8 @@ class Workplace:
             state.chained_to = stored.own(state.chained_to)
         state.next_seq = part.next_seq
         self._keep(state)
+        if part.entries and (run, thread) in self.timers:
+            self.timers[run, thread] = SOME_TIME_MS
         if state.next_n <= (taken := self._taken.get((run, thread), -1)):
             raise Fenced(f"place {taken} of {self.name_of(run, thread)} is taken, and cannot be read yet")
         self._taken.pop((run, thread), None)

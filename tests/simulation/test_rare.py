@@ -1,0 +1,111 @@
+"""What goes wrong once in thousands of schedules: each precaution against it has schedules that need it.
+
+Most are about a model that is asked although its reply is stored. A server that was killed has lost the newest
+leases, and counts them anew; whoever had them is at work, with entries on their way. A server that lags shows a
+journal as it was.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from shanty_runtime.bus.leases import Lease, Leases, _Standing
+from shanty_runtime.worker.held import HeldThread
+from shanty_runtime.worker.workplace import Loaded, Workplace
+from simulation.audit import violations
+from simulation.schedule import Fault, Schedule
+from simulation.world import World
+
+
+def crash(seed: int, work: str, at: int, seconds: float) -> Schedule:
+    return Schedule(seed, work, (Fault(at, "crash", seconds),), 2)
+
+
+EVERYWHERE = [crash(seed, "delegate", at, 1.0) for seed in range(12) for at in range(5, 60, 5)]
+LATE = [crash(270, "nested", 31, 4.0), crash(282, "nested", 31, 4.0), crash(284, "delegate", 23, 4.0)]
+"""Whoever was at work is back only when another has gone on with it."""
+ON_ITS_WAY = [crash(4, "delegate", 27, 1.0), crash(6, "nested", 75, 1.0), crash(17, "fan_out", 27, 1.0)]
+"""A reply is stored just when another worker has read its journal."""
+COUNTED_ANEW = [crash(0, "delegate", 45, 1.0), crash(14, "nested", 39, 1.0), crash(38, "nested", 57, 1.0)]
+"""What is renewed has the revision of somebody else's lease."""
+GIVEN_BACK = [crash(136, "delegate", 78, 0.3)]
+"""What was given back has it."""
+LAGGING = [
+    Schedule(
+        3608,
+        "handler",
+        (Fault(3, "kill_after", 14.0), Fault(12, "pause", 14.0), Fault(18, "lose", 1.0), Fault(22, "stale", 3.0)),
+        2,
+    )
+]
+"""The thread was given back by somebody who knew more of its journal than is shown."""
+LAGGING_TWICE = [Schedule(17178, "budget", (Fault(39, "stale", 14.0), Fault(42, "cut", 8.0)))]
+"""It was given back by somebody who was about to write that he takes it over, and had not been shown all either."""
+
+SET_BY_BOTH = [Schedule(48545, "cancel", (), 2, True)]
+"""A thread's timer is set by one worker, by another to an earlier time, and again by the first to its own."""
+
+
+def problems(schedules: list[Schedule]) -> list[str]:
+    found = []
+    for schedule in schedules:
+        world = World(schedule)
+        world.play()
+        found += [f"{schedule}: {each}" for each in violations(world)]
+        world.close()
+    return found
+
+
+def test_no_reply_is_paid_for_again_after_a_server_was_killed() -> None:
+    assert not problems([*EVERYWHERE, *LATE, *ON_ITS_WAY, *COUNTED_ANEW, *GIVEN_BACK])
+
+
+def test_no_reply_is_paid_for_again_where_a_server_lags() -> None:
+    assert not problems([*LAGGING, *LAGGING_TWICE])
+
+
+def test_no_thread_sleeps_on_where_two_workers_have_set_its_timer() -> None:
+    assert not problems(SET_BY_BOTH)
+
+
+def _only_counts(self: Leases) -> None:
+    self._times_connected += 1
+    self._at_once.set()
+
+
+def _tells_no_length(self: Lease) -> _Standing:
+    return _Standing(self.revision, None, self.abandoned and not self.noted, 0)
+
+
+def _tells_only_its_length(self: Lease) -> _Standing:
+    return msgspec.structs.replace(_TRACE(self), abandoned=False)
+
+
+async def _remembers_its_timer(self: Workplace, run: str, thread: str) -> Loaded:
+    before = dict(self.timers)
+    loaded = await _LOAD(self, run, thread)
+    self.timers |= before
+    return loaded
+
+
+_TRACE, _LOAD = Lease.trace, Workplace.load
+
+
+@pytest.mark.parametrize(
+    ("schedules", "owner", "name", "instead"),
+    [
+        pytest.param(LATE, Leases, "_is_certain", lambda self, lease: True, id="a lease is confirmed"),
+        pytest.param(ON_ITS_WAY, HeldThread, "unproven", False, id="an entry is written before a model is asked"),
+        pytest.param(COUNTED_ANEW, Leases, "_is_known", lambda self, lease: True, id="a lease is looked at first"),
+        pytest.param(GIVEN_BACK, Leases, "_note_connected", _only_counts, id="old revisions are forgotten"),
+        pytest.param(LAGGING, Lease, "trace", _tells_no_length, id="the next holder is told how much there is"),
+        pytest.param(LAGGING_TWICE, Lease, "trace", _tells_only_its_length, id="a takeover is still to be noted"),
+        pytest.param(SET_BY_BOTH, Workplace, "load", _remembers_its_timer, id="a timer is another's by now"),
+    ],
+)
+def test_each_precaution_is_needed(
+    schedules: list[Schedule], owner: type, name: str, instead: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, instead)
+    assert problems(schedules)
