@@ -36,10 +36,10 @@ SYNC_INTERVALS = {"always": "always", "default": "2m"}
 class Amounts(msgspec.Struct, frozen=True):
     """How much is measured in a round."""
 
-    rounds: int = 5
+    rounds: int = 7
     one_by_one: int = 200
     fan_outs: int = 15
-    each_always: int = 6
+    each_always: int = 8
     each_default: int = 30
 
     def each(self, sync: str) -> int:

@@ -111,7 +111,7 @@ class SimulatedConnection(Connection):
             self.world.server.listeners.append(listening.heard)
         if queue:
             listening.answering = Answering(self, heard, copy_context())
-            self.world.answering.append(listening.answering)
+            self.world.questions.answering.append(listening.answering)
         return listening
 
     async def flush(self) -> None:
@@ -179,5 +179,5 @@ class _Listening(Listening):
         world = self._connection.world
         if self.heard in world.server.listeners:
             world.server.listeners.remove(self.heard)
-        if self.answering in world.answering:
-            world.answering.remove(self.answering)
+        if self.answering in world.questions.answering:
+            world.questions.answering.remove(self.answering)

@@ -45,14 +45,14 @@ from shanty_runtime.bus import Bus
 from shanty_runtime.bus import pull as pull_module
 from shanty_runtime.bus.live import Live
 from shanty_runtime.bus.wire import Heard, Incoming
-from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.models.base import ModelRequest
 from shanty_runtime.telemetry import metrics, spans
 from shanty_runtime.tools.base import ToolContext
 from shanty_runtime.worker import Worker, asking, calls
-from simulation.connection import Answered, Answering, SimulatedConnection
+from simulation.connection import Answered, SimulatedConnection
 from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
 from simulation.loop import Process, SimulatedLoop, current
+from simulation.questions import INBOX, QUESTION, Questions, fail, resolve
 from simulation.schedule import Fault, Schedule
 from simulation.server import GET, GET_FROM_LEADER, INFO, NEXT, Message, Server
 from simulation.team import stage
@@ -71,8 +71,6 @@ TORN_S = 0.004
 NOTICED_S = pull_module.SILENCE_S
 MEASURED = [name for name, each in vars(metrics).items() if isinstance(each, FunctionType) and name[0] != "_"]
 NOT_RECORDED = contextlib.nullcontext(spans.OpenSpan(INVALID_SPAN))
-QUESTION = "shanty.tool."
-INBOX = "_INBOX."
 LOST_S = (0.005, 0.05, 0.5, 5.0)
 """How much of what it did without waiting for its disk a server may have forgotten that was killed."""
 BEHIND = 3
@@ -110,10 +108,7 @@ class World:
         self._cancelled = False
         self._buried: list[Process] = []
         self._booted: list[tuple[Service, SimulatedConnection]] = []
-        self.answering: list[Answering] = []
-        """Those who answer what is asked of the tool gateway."""
-        self._asked: dict[str, tuple[SimulatedConnection, Answered]] = {}
-        """Who waits for what is sent to a subject."""
+        self.questions = Questions(self.loop, self.server, self.chance)
 
     # From the beginning to the end
 
@@ -141,7 +136,7 @@ class World:
             vars(service).clear()  # what it has knows it
         self._booted.clear()
         self._services.clear()
-        self.answering.clear()
+        self.questions.answering.clear()
         self._buried.clear()
         self.server.forget()
 
@@ -341,7 +336,7 @@ class World:
 
     def _fail(self, process: Process, answered: Answered | None, timeout_s: float) -> None:
         if answered is not None:
-            self.loop.call_for(process, self.loop.now_s + timeout_s, _fail, answered)
+            self.loop.call_for(process, self.loop.now_s + timeout_s, fail, answered)
 
     def _arrive(
         self,
@@ -357,7 +352,7 @@ class World:
         if connection.cut:
             return
         if subject.startswith((QUESTION, INBOX)):
-            self._pass_on(connection, subject, data, headers, answered)
+            self.questions.pass_on(connection, subject, data, headers, answered)
             return
         if subject.startswith((GET, GET_FROM_LEADER, INFO)):
             lags = self.loop.now_s < self._behind_until_s and subject.startswith(GET)
@@ -367,36 +362,7 @@ class World:
         else:
             answers = [Incoming("", "", server.take(process, subject, data, headers, heard), {})]
         if answered is not None:
-            self.loop.call_for(process, self.loop.now_s + server.latency_s(), _resolve, answered, answers)
-
-    def _pass_on(
-        self,
-        connection: SimulatedConnection,
-        subject: str,
-        data: bytes,
-        headers: Mapping[str, str],
-        answered: Answered | None,
-    ) -> None:
-        """What is asked of the tool gateway goes to one replica of it; what that says, to whoever asked."""
-        at_s = self.loop.now_s + self.server.latency_s()
-        if subject.startswith(INBOX):
-            asker, waiting = self._asked.pop(subject)
-            if not asker.cut:
-                told = [Incoming(subject, "", data, dict(headers))]
-                self.loop.call_for(asker.process, at_s, _resolve, waiting, told)
-            return
-        there = [each for each in self.answering if not (each.connection.process.dead or each.connection.cut)]
-        if not there:
-            if answered is not None:
-                self.loop.call_for(connection.process, at_s, _fail, answered, "nobody answers")
-            return
-        chosen = self.chance.choice(there)
-        reply = ""
-        if answered is not None:
-            reply = connection.new_inbox()
-            self._asked[reply] = (connection, answered)
-        question = Incoming(subject, reply, data, dict(headers))
-        self.loop.call_for(chosen.connection.process, at_s, chosen.heard, question, context=chosen.context)
+            self.loop.call_for(process, self.loop.now_s + server.latency_s(), resolve, answered, answers)
 
     # What the model and the tools tell
 
@@ -548,16 +514,6 @@ def _lease_for(process: Process, context: ToolContext) -> str:
         place = effect_address(context.run, context.agent, context.thread, call_id, 0)
         return f"{TOOL_GATEWAY}.{context.run}.{place.thread}"
     return f"{context.agent}.{context.run}.{context.thread}"
-
-
-def _fail(answered: Answered, why: str = "no answer in time") -> None:
-    if not answered.done():
-        answered.set_exception(BusUnavailable(why))
-
-
-def _resolve(answered: Answered, answers: list[Incoming]) -> None:
-    if not answered.done():
-        answered.set_result(answers)
 
 
 def _short_digest(before: str, subject: str, headers: Mapping[str, str], body: bytes) -> str:
