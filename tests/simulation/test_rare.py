@@ -69,6 +69,10 @@ def test_no_thread_sleeps_on_where_two_workers_have_set_its_timer() -> None:
     assert not problems(SET_BY_BOTH)
 
 
+async def _believes(self: HeldThread) -> bool:
+    return True
+
+
 def _only_counts(self: Leases) -> None:
     self._times_connected += 1
     self._at_once.set()
@@ -96,7 +100,9 @@ _TRACE, _LOAD = Lease.trace, Workplace.load
     ("schedules", "owner", "name", "instead"),
     [
         pytest.param(LATE, Leases, "_is_certain", lambda self, lease: True, id="a lease is confirmed"),
-        pytest.param(ON_ITS_WAY, HeldThread, "unproven", False, id="an entry is written before a model is asked"),
+        pytest.param(
+            ON_ITS_WAY, HeldThread, "has_read_all", _believes, id="an entry is written before a model is asked"
+        ),
         pytest.param(COUNTED_ANEW, Leases, "_is_known", lambda self, lease: True, id="a lease is looked at first"),
         pytest.param(GIVEN_BACK, Leases, "_note_connected", _only_counts, id="old revisions are forgotten"),
         pytest.param(LAGGING, Lease, "trace", _tells_no_length, id="the next holder is told how much there is"),

@@ -90,8 +90,7 @@ class Lease:
         """How many entries the journal has at least; 0 where nobody has said."""
         self.traced = abandoned or (trace is not None and trace.journal_length is not None)
         """Whether the bus knew what had become of the holder before this one. If not there was none, or it is long
-        ago, or a server that was killed has forgotten one that is still at work. Whoever has the lease may find out
-        by other means, and set it."""
+        ago, or see `may_be_one_of_two`. Whoever has the lease may find out by other means, and set it."""
         self.lost = asyncio.Event()
         """Set once it is certain that this lease is over."""
         self.value = value
@@ -105,6 +104,12 @@ class Lease:
     def held(self) -> bool:
         """Whether nobody else can have the thread right now. False while the server cannot be reached for long."""
         return not self.lost.is_set() and time.monotonic() < self.until_s
+
+    @property
+    def may_be_one_of_two(self) -> bool:
+        """Whether a server that was killed may have forgotten one that is still held. That one is over by the time
+        our own connection is as old as a lease, or its holder has made the server know of it again."""
+        return self._leases.connected_for_s < self._leases.lease_s
 
     async def confirm(self) -> None:
         """Return once it is certain that the bus knows of it, or it is over.
@@ -142,12 +147,17 @@ class Leases:
         self._renewing: asyncio.Task[None] | None = None
         self._at_once = asyncio.Event()
         self._times_connected = 0
+        self._connected_at_s = time.monotonic()
         connection.on_reconnect.append(self._note_connected)
 
     async def take(self, key: str, holder: str) -> Lease | Busy:
         """Take the lease of `<agent>.<run>.<thread>`, or learn who has it. One round trip where nobody had it."""
         wish = _Wish(_Value(holder, secrets.token_hex(8)), time.monotonic())
         return await self._connection.persist(f"taking the lease of {key}", lambda: self._take(key, wish))
+
+    @property
+    def connected_for_s(self) -> float:
+        return time.monotonic() - self._connected_at_s
 
     async def release(self, lease: Lease) -> None:
         async with lease.changing:
@@ -174,6 +184,7 @@ class Leases:
 
     def _note_connected(self) -> None:
         self._times_connected += 1
+        self._connected_at_s = time.monotonic()
         self._traces.clear()
         self._at_once.set()
 

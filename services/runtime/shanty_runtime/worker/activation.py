@@ -251,7 +251,7 @@ class Activation:
             step = self._decide(abandoned=self.held.takes_over)
             if isinstance(step, (AskModel, Compact)):
                 await self.held.confirm_lease("its model was asked")
-                if self.held.unproven:  # another's reply may be on its way to the next place: one of us gets it
+                if not await self.held.has_read_all():  # another's reply may be on its way: one of us gets the place
                     step = self._decide(abandoned=True)
             match step:
                 case Park():

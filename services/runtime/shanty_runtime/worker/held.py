@@ -74,15 +74,6 @@ class HeldThread:
         """Whether that is so and the journal does not say it yet."""
         return self.lease is not None and self.lease.abandoned and not self.lease.noted
 
-    @property
-    def unproven(self) -> bool:
-        """Whether another may have been at work on it whom the bus has forgotten, and be still.
-
-        An entry of theirs may be on its way, or stored and not be among those that were read. Once we have taken the
-        place after those that were, there is none.
-        """
-        return self.lease is not None and not self.lease.traced and self.state.next_n > 0
-
     def go_on(self, state: State) -> None:
         """Under the lease, from what the journal amounts to. Raises Fenced where that was not all of it."""
         assert self.lease is not None, "a journal is gone on with under a lease"
@@ -132,6 +123,23 @@ class HeldThread:
         if self.lease is not None:
             await self.lease.confirm()
         self.check_lease(before)
+
+    async def has_read_all(self) -> bool:
+        """Whether nothing is beyond what was read of the journal, as far as that is known without writing to it.
+
+        Another may be at work on it whom the bus has forgotten. An entry of theirs may be on its way, or stored and
+        not be among those that were read. Once we have taken the place after those that were, there is none. Raises
+        Fenced where something is there that a server which lags has not shown.
+        """
+        lease = self.lease
+        if lease is None or lease.traced or self.state.next_n == 0:
+            return True
+        if lease.may_be_one_of_two:
+            return False
+        if self.workplace.reaches_leader and await self.bus.journals.is_taken(self.state.address(LOG)):
+            raise Fenced("what was read of its journal is not all of it")
+        lease.traced = True
+        return True
 
     def workspace(self, key: str) -> Workspace:
         """The run's files, in this agent's name."""

@@ -53,6 +53,8 @@ class Workplace:
         """No new step is begun any more."""
         self.has_timers = bus.settings.zone == "control"
         """In an account of its own an agent has none: a thread that waits leaves a mail with the server instead."""
+        self.reaches_leader = bus.settings.zone == "control"
+        """Whether it may ask the one server that cannot lag what stands at a place."""
         self.patience = Patience()
         self.timers: dict[Key, int] = {}
         """When the timers that were set here are due, in milliseconds since 1970."""
