@@ -141,7 +141,8 @@ class Leases:
     def __init__(self, connection: Connection, lease_s: int) -> None:
         self.lease_s = lease_s
         self._connection = connection
-        self._held: set[Lease] = set()
+        self._held: dict[Lease, None] = {}
+        """In the order they were taken, so that what is simulated happens the same way every time."""
         self._traces: dict[str, _Standing] = {}
         """What keys that were given back here had last: the next holder is often we ourselves."""
         self._renewing: asyncio.Task[None] | None = None
@@ -225,7 +226,7 @@ class Leases:
         lease = Lease(self, key, value, revision, trace, abandoned=abandoned)
         lease.known_since = self._times_connected
         lease.until_s = self._until_s(sent_s)
-        self._held.add(lease)
+        self._held[lease] = None
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_renewing())
         return lease
@@ -234,7 +235,7 @@ class Leases:
         """Whether the lease was counted as held until now."""
         if lease not in self._held:
             return False
-        self._held.remove(lease)
+        del self._held[lease]
         lease.until_s = 0.0
         return True
 
