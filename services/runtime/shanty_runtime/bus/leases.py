@@ -75,7 +75,7 @@ class _Standing(msgspec.Struct, frozen=True):
 
 
 class Lease:
-    """Held while `held()` says so. `fence` grows from holder to holder while the bucket lives."""
+    """Held while `held()` says so. `fence` grows from holder to holder as long as the server forgets none."""
 
     def __init__(
         self, leases: Leases, key: str, value: _Value, revision: int, trace: _Standing | None, *, abandoned: bool
