@@ -22,6 +22,8 @@ CHUNK_BYTES = 256 * 1024
 """Size of the parts a file's content is stored in."""
 MEMORY_STREAM = "SHANTY_MEMORY"
 TRIGGER_CONSUMER = "triggers"
+LEADER_ELECTED = "$JS.EVENT.ADVISORY.*.LEADER_ELECTED.>"
+"""Where the servers of a cluster say that a stream or a consumer has a leader again."""
 LEASE_BUCKET = "SHANTY_LEASE"
 ROSTER_BUCKET = "SHANTY_ROSTER"
 

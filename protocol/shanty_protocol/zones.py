@@ -23,6 +23,7 @@ import msgspec
 
 from shanty_protocol.ids import DEAD, LOG, OPERATORS, RESERVED_AGENTS, TOOL_GATEWAY, checked, checked_lane
 from shanty_protocol.streams import (
+    LEADER_ELECTED,
     LEASE_BUCKET,
     MEMORY_STREAM,
     ROSTER_BUCKET,
@@ -149,17 +150,24 @@ def zones_of(
                 grants=(
                     *_lead(team, lead, lanes, messages=bool(starts_on)),
                     *_have_calls_made(team, lead, fenced),
+                    _ELECTIONS,
                 ),
             ),
-            Zone(account=control, principal=INSTALLER, grants=tuple(_installer())),
+            Zone(account=control, principal=INSTALLER, grants=(*_installer(), _ELECTIONS)),
             *(
-                [Zone(account=control, principal=TOOL_GATEWAY, grants=tuple(_tool_gateway(team, lead, lanes)))]
+                [
+                    Zone(
+                        account=control,
+                        principal=TOOL_GATEWAY,
+                        grants=(*_tool_gateway(team, lead, lanes), _ELECTIONS),
+                    )
+                ]
                 if fenced
                 else []
             ),
         ),
         guests=tuple(
-            Zone(account=_guest(team, name), principal=name, grants=(*grants, _ONE_ANSWER))
+            Zone(account=_guest(team, name), principal=name, grants=(*grants, _ONE_ANSWER, _ELECTIONS))
             for name, grants in guests.items()
         ),
     )
@@ -171,6 +179,14 @@ _ONE_ANSWER = Grant(
     verb="request",
     subject="$JS.API.INFO",
     why="the API of this account is the control account's; this tells how many streams there are and how full",
+)
+
+
+_ELECTIONS = Grant(
+    verb="subscribe",
+    subject=LEADER_ELECTED,
+    answers="none",
+    why="it hears when a stream has a leader again, and tries again what nobody answered",
 )
 
 

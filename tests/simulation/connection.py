@@ -11,6 +11,7 @@ import msgspec
 
 from shanty_runtime.bus import BusSettings
 from shanty_runtime.bus.connection import Connection, Listening
+from shanty_runtime.bus.elections import Elections
 from shanty_runtime.bus.wire import Heard, Incoming
 from shanty_runtime.errors import BusUnavailable
 from simulation.loop import Process
@@ -32,6 +33,7 @@ class SimulatedConnection(Connection):
     def __init__(self, world: World, process: Process) -> None:
         self.settings = BusSettings(name=process.name, lease_s=LEASE_S, request_timeout_s=REQUEST_TIMEOUT_S)
         self.on_reconnect = []
+        self.elections = Elections()
         self.world, self.process = world, process
         self.up = True
         self.cut = False

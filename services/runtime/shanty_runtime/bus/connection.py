@@ -30,10 +30,11 @@ from typing import Any, TypeVar
 import nats.errors
 from nats.aio.client import Server
 
-from shanty_protocol.streams import MAX_MESSAGE_BYTES
+from shanty_protocol.streams import LEADER_ELECTED, MAX_MESSAGE_BYTES
 from shanty_runtime.bus.backoff import Backoff
 from shanty_runtime.bus.client import NatsClient
 from shanty_runtime.bus.clock import Clock
+from shanty_runtime.bus.elections import Elections
 from shanty_runtime.bus.login import check_files
 from shanty_runtime.bus.pressure import Pressure
 from shanty_runtime.bus.refusals import refusal_of
@@ -64,6 +65,8 @@ MAX_WAITING_BYTES = 8 * 2**20
 
 EXPIRY_CHECK_S = 0.1
 """How much later than it should a request may be given up that is not answered."""
+LEADERLESS_S = 1.0
+"""A request that has waited for so long when a leader is elected was asked of the one before."""
 
 NO_RESPONDERS = 503
 
@@ -82,6 +85,9 @@ class Connection:
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
         self.on_reconnect: list[Reconnected] = []
+        self.elections = Elections()
+        """When it is worth trying again."""
+        self.elections.on_elected.append(self._on_elected)
         self._client = NatsClient(self.settings, self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: dict[str, _Asked] = {}
@@ -116,6 +122,8 @@ class Connection:
             await connecting
             self._answers = f"{self.new_inbox()}."
             await self.listen(f"{self._answers}*", self._on_answer)
+            with contextlib.suppress(PermissionDenied):  # its account is of before: it looks by itself
+                await self.listen(LEADER_ELECTED, self.elections.hear)
             self._available.set()
             metrics.bus_connected(True)
         except BaseException:
@@ -244,7 +252,7 @@ class Connection:
         """Give up what has waited for too long. One timer looks at all: most are answered before it does."""
         self._expiring = None
         for asked in self._asked.values():
-            asked.expire()
+            asked.expire(asked.timeout_s)
         if self._asked and self._loop is not None:
             self._expiring = self._loop.call_later(EXPIRY_CHECK_S, self._expire)
 
@@ -268,7 +276,7 @@ class Connection:
                 raise error
             if self._available.is_set():
                 self.pressure.refused(backoff, backoff.tries + 1, what, error)
-                await backoff.pause()
+                await self.elections.pause(backoff)
             else:
                 await self._available.wait()
             try:
@@ -350,9 +358,14 @@ class Connection:
         if (asked := self._asked.get(answer.subject)) is not None:
             asked.take(answer)
 
+    def _on_elected(self) -> None:
+        for asked in self._asked.values():
+            asked.expire(min(asked.timeout_s, LEADERLESS_S))
+
     def _on_denied(self, verb: str, subject: str) -> None:
         if verb == "subscription":
-            logger.warning("this account may not hear %s", subject)
+            is_told = subject != LEADER_ELECTED.lower()  # who may not hear of elections looks by itself
+            logger.log(logging.WARNING if is_told else logging.DEBUG, "this account may not hear %s", subject)
             self._denied_subscriptions.add(subject)
             return
         asking = [asked for asked in self._asked.values() if asked.subject.lower() == subject]
@@ -508,9 +521,9 @@ class _Asked:
         if complete:
             self.done.set_result(answer)
 
-    def expire(self) -> None:
-        if self.heard_at_s + self.timeout_s <= time.monotonic():
-            self.fail(BusUnavailable(f"no answer on {self.subject} within {self.timeout_s:g} s"))
+    def expire(self, after_s: float) -> None:
+        if self.heard_at_s + after_s <= time.monotonic():
+            self.fail(BusUnavailable(f"no answer on {self.subject} within {after_s:g} s"))
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():

@@ -150,6 +150,7 @@ class Leases:
         self._times_connected = 0
         self._connected_at_s = time.monotonic()
         connection.on_reconnect.append(self._note_connected)
+        connection.elections.on_elected.append(self._at_once.set)
 
     async def take(self, key: str, holder: str) -> Lease | Busy:
         """Take the lease of `<agent>.<run>.<thread>`, or learn who has it. One round trip where nobody had it."""

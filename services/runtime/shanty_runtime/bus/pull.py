@@ -31,6 +31,8 @@ EXPIRES_S = 30.0
 HEARTBEAT_S = 2.0
 SILENCE_S = 2.5 * HEARTBEAT_S
 """A request that has not been heard of for so long is lost."""
+MISSED_S = 1.25 * HEARTBEAT_S
+"""And after so long, if a leader has been elected now."""
 
 NANOSECONDS = 10**9
 HEARTBEAT = 100
@@ -137,6 +139,7 @@ class Pull:
         self._listening = await self._connection.listen(f"{self._inbox}.*", self._hear)
         self._connection.watch_denial(self._subject, self._fail)
         self._connection.on_reconnect.append(self._on_reconnect)
+        self._connection.elections.on_elected.append(self._on_elected)
         self._asking = asyncio.create_task(self._keep_asking())
 
     async def close(self) -> None:
@@ -153,6 +156,7 @@ class Pull:
         self._connection.watch_denial(self._subject, None)
         if self._on_reconnect in self._connection.on_reconnect:
             self._connection.on_reconnect.remove(self._on_reconnect)
+            self._connection.elections.on_elected.remove(self._on_elected)
         while self._ready:
             await self._ready.popleft().nak()
         self._rest()
@@ -242,6 +246,10 @@ class Pull:
     def _on_reconnect(self) -> None:
         self._forget_requests()
 
+    def _on_elected(self) -> None:
+        if time.monotonic() - self._heard_at > MISSED_S:
+            self._forget_requests()
+
     def _forget_requests(self) -> None:
         self._requested = 0
         self._requests.clear()
@@ -258,7 +266,8 @@ class Pull:
             self._room.clear()
             if self._trouble:
                 self._trouble = False
-                await asyncio.sleep(TROUBLE_PAUSE_S + self._backoff.next_s())
+                await asyncio.sleep(TROUBLE_PAUSE_S)
+                await self._connection.elections.pause(self._backoff)
             if self._connection.connected and self._has_room():
                 await self._ask(self.max_in_hand - len(self._in_hand) - self._requested)
             look_again = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._room.set)

@@ -216,8 +216,6 @@ class HeldThread:
                 placed = await self.bus.journals.place(entry, inject())
                 span.stored(placed.stored.seq, len(placed.stored.data))
         if not placed.ours:
-            if self.lease is not None and address.n == self.state.next_n:
-                self.lease.journal_length = address.n + 1
             raise self.workplace.was_taken(address.run, address.thread, address.n)
         if self.lease is not None and placed.fresh:  # so nobody has written beyond
             self.lease.traced = True
