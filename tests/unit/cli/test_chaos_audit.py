@@ -166,6 +166,20 @@ def test_an_outage_of_the_bus_stands_in_everybodys_way() -> None:
     assert measured(TAKEN_OVER, [killed, server], alone=False) == [(3.0, 4.0)]
 
 
+def test_a_takeover_while_servers_elect_leaders_is_told_apart_from_one_that_waits_for_a_lease_alone() -> None:
+    killed = hit("kill", "clerk-1", "clerk", 2_000)
+
+    def of_server(*servers: Hit) -> list[bool]:
+        return [found.of_server for found in recoveries(TAKEN_OVER, [killed, *servers], alone=False)]
+
+    assert of_server() == [False]
+    assert of_server(hit("kill", "nats-1", "", 3_000)) == [True]
+    assert of_server(hit("kill", "nats-1", "", -7_000)) == [True]
+    assert of_server(hit("pause", "nats-1", "", -9_000, back_at_ms=-7_000)) == [True]
+    assert of_server(hit("kill", "nats-1", "", -9_000, back_at_ms=-8_500)) == [False]
+    assert of_server(hit("kill", "nats-1", "", 6_500)) == [False]
+
+
 def test_a_fault_before_the_mail_that_woke_a_resting_thread_is_not_what_it_recovered_from() -> None:
     facts = [
         fact("0", "lead", model_reply(1_000)),

@@ -23,6 +23,9 @@ Peer = tuple[str, str]
 """An agent and one of its threads."""
 MAIL = DelegationSent | MessageSent | ThreadReplied
 STORED_AT = "Nats-Time-Stamp"
+ELECTION_S = 10.0
+"""How long after a fault of a server some of its streams may have no leader: another one is elected after nine
+seconds of silence at most (nats-server, raft.go)."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -38,6 +41,8 @@ class Recovery(msgspec.Struct, frozen=True):
     standstill_s: float
     """Since the first."""
     what: str
+    of_server: bool
+    """Whether a server was hit as well, or just before: then a lease is not all that had to be waited for."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +73,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """From the last fault in the way until the thread, or the bus, went on; a lone server has to be back first."""
     worst_recovery: str
     """What took that long."""
+    worst_takeover_s: float
+    """The same of threads that lost their worker and nothing else: no server was hit meanwhile or just before."""
     worst_standstill_s: float
     """From the first of the faults in the way, which may be several in a row."""
     problems: tuple[str, ...]
@@ -104,7 +111,7 @@ async def audit(
         waits += recoveries(facts, hits, alone=nodes == 1)
         takeovers += sum(isinstance(fact.stored.entry, ThreadTakenOver) for fact in facts)
     waits += bus_recoveries(sorted(stored_ms), hits, alone=nodes == 1)
-    worst = max(waits, key=lambda wait: wait.seconds, default=Recovery(0.0, 0.0, ""))
+    worst = max(waits, key=lambda wait: wait.seconds, default=Recovery(0.0, 0.0, "", False))
     twice = repeated_effects(effects)
     kinds = Counter(hit.fault.kind for hit in hits)
     return Report(
@@ -124,6 +131,7 @@ async def audit(
         unknown_effects=sum(each.outcome.summary.count("unknown") for each in ended if each.outcome is not None),
         worst_recovery_s=round(worst.seconds, 3),
         worst_recovery=worst.what,
+        worst_takeover_s=round(max((wait.seconds for wait in waits if not wait.of_server), default=0.0), 3),
         worst_standstill_s=round(max((wait.standstill_s for wait in waits), default=0.0), 3),
         problems=(*lost, *twice, *paid_twice, *open_questions, *wrong, *deaths),
     )
@@ -218,6 +226,7 @@ def recoveries(facts: Sequence[Fact], hits: Sequence[Hit], *, alone: bool) -> li
                         (fact.at_ms - last_ms) / 1000,
                         (fact.at_ms - first_ms) / 1000,
                         f"thread {address.thread} of {address.run}",
+                        _hits_server(hits, first_ms - int(ELECTION_S * 1000), fact.at_ms),
                     )
                 )
         last_step_ms[thread] = entry.at_ms
@@ -226,6 +235,10 @@ def recoveries(facts: Sequence[Fact], hits: Sequence[Hit], *, alone: bool) -> li
         if isinstance(entry, MAIL):
             mails_ms[address.to, entry.to_thread][address.subject] = fact.at_ms
     return found
+
+
+def _hits_server(hits: Sequence[Hit], since_ms: int, until_ms: int) -> bool:
+    return any(not hit.agent and since_ms <= max(hit.at_ms, hit.back_at_ms) and hit.at_ms <= until_ms for hit in hits)
 
 
 def _stood_until_ms(hit: Hit, recovered_ms: int, *, alone: bool) -> int:
@@ -251,7 +264,7 @@ def bus_recoveries(stored_ms: Sequence[int], hits: Sequence[Hit], *, alone: bool
             position = bisect_right(stored_ms, since_ms)
             if position < len(stored_ms):
                 went_on_ms, what = stored_ms[position], f"the bus, after {hit.replica} was hit"
-                found.append(Recovery((went_on_ms - since_ms) / 1000, (went_on_ms - hit.at_ms) / 1000, what))
+                found.append(Recovery((went_on_ms - since_ms) / 1000, (went_on_ms - hit.at_ms) / 1000, what, True))
     return found
 
 

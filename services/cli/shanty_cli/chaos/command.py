@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -43,6 +44,7 @@ async def chaos(weather: Weather, keep: Path | None, out: Output) -> int:
     """Make a storm and say what it did. Exit code 1 where anything was lost, repeated or left unanswered."""
     if weather.kills < 1 or weather.lease_s < 1:
         raise UsageError("--kills and --lease must be 1 or more")
+    logging.getLogger("shanty.bus").setLevel(logging.ERROR)  # that servers are gone now and then is no news here
     with tempfile.TemporaryDirectory(prefix="shanty-chaos-") as temporary:
         report = await _storm(weather, _empty(keep or Path(temporary)), out)
     _tell(report, keep, out)
@@ -116,7 +118,7 @@ def _tell(report: Report, keep: Path | None, out: Output) -> None:
         f"{plural(report.pauses, 'pause')}, {plural(report.partitions, 'partition')}: {report.lost} lost, "
         f"{plural(report.repeated_effects, 'repeated effect')}, "
         f"{plural(report.repeated_model_calls, 'repeated model call')}, {report.unanswered} unanswered; "
-        f"worst recovery {report.worst_recovery_s:.1f} s",
+        f"worst recovery {report.worst_recovery_s:.1f} s, {report.worst_takeover_s:.1f} s where no server was hit",
         file=out.stdout,
         flush=True,
     )
