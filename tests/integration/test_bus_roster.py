@@ -14,7 +14,9 @@ from shanty_protocol import AgentCard
 from shanty_runtime.bus import Bus, EmbeddedServer
 from shanty_runtime.bus.jetstream import manage
 from shanty_runtime.bus.roster import Roster
+from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.testing import bus_settings
+from support.health import ping
 
 INTERVAL_S = 0.4
 
@@ -84,14 +86,17 @@ async def test_a_card_is_shown_again_after_a_restart_of_the_server(
     assert await bus.roster.cards() == (card(),)
 
 
-async def test_each_replica_answers_a_ping_of_its_agent(bus: Bus, other: Bus) -> None:
-    assert await bus.roster.ping("alpha") == 0
+async def test_each_replica_answers_a_ping_of_its_agent_until_it_is_withdrawn(bus: Bus, other: Bus) -> None:
+    with pytest.raises(BusUnavailable, match="nobody answers"):
+        await bus.connection.request("$SRV.PING.alpha")
     await bus.roster.announce(card(replica="one"))
     await other.roster.announce(card(replica="two"))
-    assert await bus.roster.ping("alpha") == 2
-    assert await bus.roster.ping("beta") == 0
+    pinged = await ping(bus, "alpha", 2)
+    assert sorted(pinged) == ["one", "two"]
     await other.roster.withdraw()
-    assert await bus.roster.ping("alpha") == 1
+    with pytest.raises(BusUnavailable, match="nobody answers"):
+        await bus.connection.request(f"$SRV.PING.alpha.{pinged['two']}")
+    assert await ping(bus, "alpha", 1) == {"one": pinged["one"]}
 
 
 async def test_a_replica_is_a_nats_service_of_its_agents_name(bus: Bus, other: Bus) -> None:

@@ -1,4 +1,4 @@
-"""What a service says of itself over HTTP."""
+"""What a service says of itself, over HTTP and as a NATS service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import urllib.error
 import urllib.request
 
+from shanty_runtime.bus import Bus
+from shanty_runtime.bus.wire import Incoming
 from support.crew import Replica, until
 
 
@@ -30,3 +32,16 @@ def get(port: int, path: str) -> tuple[int, dict[str, bool]]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+async def ping(bus: Bus, agent: str, replicas: int) -> dict[str, str]:
+    """The replicas of an agent that answer as a NATS service, with their ids. Waits until there are so many."""
+    answered: dict[str, str] = {}
+
+    def hear(answer: Incoming) -> bool:
+        said = json.loads(answer.data)
+        answered[said["metadata"]["replica"]] = said["id"]
+        return len(answered) == replicas
+
+    await bus.connection.converse(f"$SRV.PING.{agent}", b"", hear)
+    return answered

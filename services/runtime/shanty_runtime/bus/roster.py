@@ -31,8 +31,6 @@ STREAM = f"KV_{ROSTER_BUCKET}"
 INTERVAL_S = 5.0
 INTERVALS_PER_LIFE = 3
 """A card outlives this many intervals without being renewed."""
-PING_STALL_S = 0.3
-"""Nobody else answers a ping once there was silence for so long."""
 
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_=-]")
 
@@ -48,6 +46,10 @@ class Roster:
         self._renewing: asyncio.Task[None] | None = None
 
     async def announce(self, card: AgentCard) -> None:
+        # Who asks for services does so in the control account, and his question does not get into another one.
+        if self._advert is None and self._connection.settings.zone == "control":
+            self._advert = _Advert(self._connection, card)
+            await self._advert.start()  # first: whoever sees the card may ask the service
         try:
             await self.update(card)
         except (BusFull, BusUnavailable) as error:
@@ -55,10 +57,6 @@ class Roster:
             logger.warning("the card of %s is not shown yet: %s", card.agent, error)
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_fresh())
-        # Who asks for services does so in the control account, and his question does not get into another one.
-        if self._advert is None and self._connection.settings.zone == "control":
-            self._advert = _Advert(self._connection, card)
-            await self._advert.start()
 
     async def update(self, card: AgentCard) -> None:
         """Show another card from now on."""
@@ -91,20 +89,6 @@ class Roster:
             if isinstance(card, AgentCard):
                 found.append(card)
         return tuple(sorted(found, key=lambda card: (card.agent, card.replica)))
-
-    async def ping(self, agent: str) -> int:
-        """How many replicas of an agent answer right now."""
-        answers = 0
-
-        def hear(_: Incoming) -> bool:
-            nonlocal answers
-            answers += 1
-            return False
-
-        # Nobody says which answer is the last: it has come when there is silence.
-        with contextlib.suppress(BusUnavailable):
-            await self._connection.converse(f"$SRV.PING.{agent}", b"", hear, timeout_s=PING_STALL_S)
-        return answers
 
     async def stop(self) -> None:
         """Renew no more. A card that was not withdrawn vanishes by itself."""
