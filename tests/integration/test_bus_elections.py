@@ -48,6 +48,21 @@ async def test_a_write_goes_on_when_three_servers_have_elected_another_leader(
         assert await write_over_an_election(cluster, bus, bus)
 
 
+async def test_mail_that_is_put_back_without_a_leader_comes_again_when_there_is_one(
+    cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nats_bus(cluster, num_replicas=3, ack_wait_s=LONG_S) as bus:
+        mail = await bus.pull("0", "alpha", "mail", 1)
+        address = EntryAddress("alpha", "0-crew", "0", "lead", 0)
+        said = MessageSent(at_ms=1, by="lead-1", to_thread="0", purpose="progress", text="there")
+        await bus.journals.append(address, said)
+        delivery = await mail.next()
+        wait_for_elections_alone(monkeypatch)
+        await (await cluster.leader_of(bus, mail.stream, mail.consumer)).kill9()
+        await delivery.nak()
+        assert (await mail.next()).delivered == 2
+
+
 @pytest.fixture
 async def guarded(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedCluster, Bus, Bus]]:
     """Three servers with trust zones: the installer, and a specialist that has an account of its own."""

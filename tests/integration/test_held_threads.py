@@ -25,10 +25,13 @@ async def held(bus: Bus) -> HeldThread:
     """A thread with one entry, by somebody of whom the bus knows nothing."""
     workplace = Workplace(bus, SPECIALIST, "worker-2", lambda stored: None)
     await bus.journals.append(place(0), ThreadOpened(at_ms=1, by="worker-1"))
-    loaded = await workplace.load(RUN, THREAD)
-    lease = await bus.leases.take(workplace.name_of(RUN, THREAD), "worker-2")
+    return await taken(workplace)
+
+
+async def taken(workplace: Workplace) -> HeldThread:
+    lease = await workplace.bus.leases.take(workplace.name_of(RUN, THREAD), workplace.replica)
     assert isinstance(lease, Lease)
-    return HeldThread(workplace, lease, loaded.state, {})
+    return HeldThread(workplace, lease, (await workplace.load(RUN, THREAD)).state, {})
 
 
 def lease_of(held: HeldThread) -> Lease:
@@ -63,6 +66,18 @@ async def test_after_a_lost_connection_another_may_have_it_again(held: HeldThrea
     assert not await held.has_read_all()
 
 
+async def given_back_and_taken_again(held: HeldThread) -> HeldThread:
+    lease_of(held).traced = True  # as by whoever has written to its journal
+    await held.release()
+    return await taken(held.workplace)
+
+
 async def test_nobody_is_asked_where_the_last_holder_has_said_how_long_the_journal_is(held: HeldThread) -> None:
-    lease_of(held).traced = True
-    assert await held.has_read_all()
+    assert await (await given_back_and_taken_again(held)).has_read_all()
+
+
+async def test_a_journal_that_is_longer_than_he_has_said_was_gone_on_with_by_another(
+    held: HeldThread, bus: Bus
+) -> None:
+    await bus.journals.append(place(1), MailReceived(at_ms=2, by="worker-3"))
+    assert not await (await given_back_and_taken_again(held)).has_read_all()

@@ -32,14 +32,12 @@ NANOSECONDS = 10**9
 GET = "$JS.API.DIRECT.GET."
 GET_FROM_LEADER = "$JS.API.STREAM.MSG.GET."
 NEXT = "$JS.API.CONSUMER.MSG.NEXT."
-INFO = "$JS.API.CONSUMER.INFO."
 ACK = "$JS.ACK."
 
 FOUND_NOTHING = Incoming("", "", b"", {}, 404, "Message Not Found")
 FOUND_NO_RESULTS = Incoming("", "", b"", {}, 404, "No Results")
 END_OF_BATCH = Incoming("", "", b"", {"Nats-Num-Pending": "0"}, 204, "EOB")
 TAKEN = b'{"error":{"code":400,"err_code":10071,"description":"wrong last sequence"}}'
-CONSUMER = Incoming("", "", msgspec.json.encode({"config": {"ack_wait": int(ACK_WAIT_S * NANOSECONDS)}}), {})
 NO_MESSAGE = b'{"error":{"code":404,"err_code":10037,"description":"no message found"}}'
 
 
@@ -205,8 +203,6 @@ class Server:
 
     def ask(self, subject: str, data: bytes, behind: int = 0) -> list[Incoming]:
         """Answer a question. `behind`: so many of the newest messages has the server not seen that answers."""
-        if subject.startswith(INFO):
-            return [CONSUMER]
         if subject.startswith(GET_FROM_LEADER):
             stream = self.streams[subject.removeprefix(GET_FROM_LEADER)]
             found = stream.matching(msgspec.json.decode(data)["last_by_subj"])

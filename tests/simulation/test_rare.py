@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from shanty_runtime.bus.leases import Lease, Leases, _Standing
+from shanty_runtime.thread.state import State
 from shanty_runtime.worker.held import HeldThread
 from shanty_runtime.worker.workplace import Loaded, Workplace
 from simulation.audit import violations
@@ -23,14 +24,16 @@ def crash(seed: int, work: str, at: int, seconds: float) -> Schedule:
 
 
 EVERYWHERE = [crash(seed, "delegate", at, 1.0) for seed in range(12) for at in range(5, 60, 5)]
-LATE = [crash(270, "nested", 31, 4.0), crash(282, "nested", 31, 4.0), crash(284, "delegate", 23, 4.0)]
+LATE = [crash(1, "nested", 20, 4.0), crash(8, "delegate", 15, 4.0), crash(114, "delegate", 45, 4.0)]
 """Whoever was at work is back only when another has gone on with it."""
-ON_ITS_WAY = [crash(4, "delegate", 27, 1.0), crash(6, "nested", 75, 1.0), crash(17, "fan_out", 27, 1.0)]
+ON_ITS_WAY = [crash(6, "delegate", 81, 1.0), crash(7, "nested", 22, 1.0), crash(7, "fan_out", 46, 1.0)]
 """A reply is stored just when another worker has read its journal."""
-COUNTED_ANEW = [crash(0, "delegate", 45, 1.0), crash(14, "nested", 39, 1.0), crash(38, "nested", 57, 1.0)]
+COUNTED_ANEW = [crash(1, "nested", 28, 1.0), crash(2, "fan_out", 89, 1.0), crash(4, "delegate", 19, 1.0)]
 """What is renewed has the revision of somebody else's lease."""
-GIVEN_BACK = [crash(136, "delegate", 78, 0.3)]
+GIVEN_BACK = [crash(110, "delegate", 97, 0.3)]
 """What was given back has it."""
+OUTGROWN = [crash(94, "delegate", 45, 0.3)]
+"""It was given back, taken again and worked on; the server has forgotten all but that it was given back."""
 LAGGING = [
     Schedule(
         3608,
@@ -40,10 +43,13 @@ LAGGING = [
     )
 ]
 """The thread was given back by somebody who knew more of its journal than is shown."""
-LAGGING_TWICE = [Schedule(17178, "budget", (Fault(39, "stale", 14.0), Fault(42, "cut", 8.0)))]
+LAGGING_TWICE = [
+    Schedule(seed, work, (Fault(at, "stale", 14.0), Fault(crashed_at, "crash", 8.0)), 2)
+    for seed, work, at, crashed_at in ((1, "delegate", 48, 49), (3, "fan_out", 30, 33), (9, "budget", 36, 42))
+]
 """It was given back by somebody who was about to write that he takes it over, and had not been shown all either."""
 
-SET_BY_BOTH = [Schedule(48545, "cancel", (), 2, True)]
+SET_BY_BOTH = [Schedule(seed, "cancel", (), 2, True) for seed in (62, 9416)]
 """A thread's timer is set by one worker, by another to an earlier time, and again by the first to its own."""
 
 
@@ -58,7 +64,7 @@ def problems(schedules: list[Schedule]) -> list[str]:
 
 
 def test_no_reply_is_paid_for_again_after_a_server_was_killed() -> None:
-    assert not problems([*EVERYWHERE, *LATE, *ON_ITS_WAY, *COUNTED_ANEW, *GIVEN_BACK])
+    assert not problems([*EVERYWHERE, *LATE, *ON_ITS_WAY, *COUNTED_ANEW, *GIVEN_BACK, *OUTGROWN])
 
 
 def test_no_reply_is_paid_for_again_where_a_server_lags() -> None:
@@ -78,8 +84,10 @@ def _only_counts(self: Leases) -> None:
     self._at_once.set()
 
 
-def _tells_no_length(self: Lease) -> _Standing:
-    return _Standing(self.revision, None, self.abandoned and not self.noted, 0)
+def _takes_what_it_is_shown_for_all(self: HeldThread, state: State) -> None:
+    assert self.lease is not None
+    self.lease.journal_length = min(self.lease.journal_length, state.next_n)
+    _GO_ON(self, state)
 
 
 def _tells_only_its_length(self: Lease) -> _Standing:
@@ -93,7 +101,14 @@ async def _remembers_its_timer(self: Workplace, run: str, thread: str) -> Loaded
     return loaded
 
 
-_TRACE, _LOAD = Lease.trace, Workplace.load
+def _believes_the_trace(self: HeldThread, state: State) -> None:
+    assert self.lease is not None
+    traced = self.lease.traced
+    _GO_ON(self, state)
+    self.lease.traced = traced
+
+
+_TRACE, _LOAD, _GO_ON = Lease.trace, Workplace.load, HeldThread.go_on
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,14 @@ _TRACE, _LOAD = Lease.trace, Workplace.load
         ),
         pytest.param(COUNTED_ANEW, Leases, "_is_known", lambda self, lease: True, id="a lease is looked at first"),
         pytest.param(GIVEN_BACK, Leases, "_note_connected", _only_counts, id="old revisions are forgotten"),
-        pytest.param(LAGGING, Lease, "trace", _tells_no_length, id="the next holder is told how much there is"),
+        pytest.param(OUTGROWN, HeldThread, "go_on", _believes_the_trace, id="what was given back has grown since"),
+        pytest.param(
+            LAGGING,
+            HeldThread,
+            "go_on",
+            _takes_what_it_is_shown_for_all,
+            id="the next holder knows how much there is",
+        ),
         pytest.param(LAGGING_TWICE, Lease, "trace", _tells_only_its_length, id="a takeover is still to be noted"),
         pytest.param(SET_BY_BOTH, Workplace, "load", _remembers_its_timer, id="a timer is another's by now"),
     ],

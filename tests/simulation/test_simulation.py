@@ -144,7 +144,7 @@ def test_schedules_have_calls_of_which_the_tool_gateway_says_everything_that_it_
 def test_a_call_that_is_withdrawn_before_the_tool_gateway_has_heard_of_it_is_never_made() -> None:
     withdrawn = 0
     for at in range(4, 30):
-        world = World(Schedule(365, "fenced", (Fault(at, "lose"),)))
+        world = World(Schedule(1227, "fenced", (Fault(at, "lose"),)))
         world.play()
         withdrawn += sum(isinstance(entry, EffectFenced) and entry.withdrawn for _, entry, _ in world.entries())
         assert not violations(world)

@@ -54,7 +54,7 @@ from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
 from simulation.loop import Process, SimulatedLoop, current
 from simulation.questions import INBOX, QUESTION, Questions, fail, resolve
 from simulation.schedule import Fault, Schedule
-from simulation.server import GET, GET_FROM_LEADER, INFO, NEXT, Message, Server
+from simulation.server import ACK_WAIT_S, GET, GET_FROM_LEADER, NEXT, Message, Server
 from simulation.team import stage
 from simulation.tool_gateway import SimulatedToolGateway
 from simulation.work import job_of
@@ -102,6 +102,7 @@ class World:
         self._started = 0
         self._numbers = 0
         self._behind_until_s = 0.0
+        self._crashes = 0
         self._to_tear: list[Fault] = []
         self._last_to_lead = START.subject
         self._granted: list[str] = []
@@ -263,6 +264,7 @@ class World:
         self.tell(f"the server is killed for {down_s:g} s, and forgets {lost_s:g} s")
         for each in list(self._services):
             self.cut(each, down_s * (0.5 + 0.5 * self.chance.random()))
+        self._crashes += 1
         self.server.crash(self.loop.now_s - lost_s)
 
     def _redeliver(self) -> None:
@@ -310,8 +312,18 @@ class World:
             self._fail(process, answered, timeout_s)
         else:
             deaf = "lose_ack" in kinds
+            sent_over = connection.breaks, self._crashes
             self.loop.call_for(
-                None, leaves_s, self._arrive, connection, subject, data, headers, heard, None if deaf else answered
+                None,
+                leaves_s,
+                self._arrive,
+                connection,
+                sent_over,
+                subject,
+                data,
+                headers,
+                heard,
+                None if deaf else answered,
             )
             if deaf:
                 self.tell("and its answer is lost")
@@ -341,6 +353,7 @@ class World:
     def _arrive(
         self,
         connection: SimulatedConnection,
+        sent_over: tuple[int, int],
         subject: str,
         data: bytes,
         headers: Mapping[str, str],
@@ -349,12 +362,12 @@ class World:
     ) -> None:
         """A message has come to the server."""
         process, server = connection.process, self.server
-        if connection.cut:
-            return
+        if connection.cut or sent_over != (connection.breaks, self._crashes):
+            return  # what was under way is lost with the connection
         if subject.startswith((QUESTION, INBOX)):
             self.questions.pass_on(connection, subject, data, headers, answered)
             return
-        if subject.startswith((GET, GET_FROM_LEADER, INFO)):
+        if subject.startswith((GET, GET_FROM_LEADER)):
             lags = self.loop.now_s < self._behind_until_s and subject.startswith(GET)
             answers = server.ask(subject, data, int(self.chance.random() * BEHIND) if lags else 0)
         elif subject.startswith(NEXT) and process.dead:
@@ -529,6 +542,10 @@ def _unrecorded(*args: object, **kwargs: object) -> contextlib.AbstractContextMa
     return NOT_RECORDED
 
 
+async def _knows_its_consumer(pull: pull_module.Pull) -> float:
+    return ACK_WAIT_S
+
+
 async def _shown_to_nobody(live: Live, address: object, event: object) -> None:
     return
 
@@ -566,6 +583,7 @@ def _deterministic(world: World) -> Iterator[None]:
         (asking, "model_span", _unrecorded),
         (calls, "tool_span", _unrecorded),
         (Live, "publish", _shown_to_nobody),
+        (pull_module.Pull, "_look_up", _knows_its_consumer),
         (context_module, "system_prompt", lambda profile: profile.prompt),
         # The model's server loses no request without a word, so nobody has to listen for its heartbeat.
         (pull_module, "HEARTBEAT_S", 3600.0),

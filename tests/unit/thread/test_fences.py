@@ -25,7 +25,9 @@ def folded(*entries: Any) -> State:
 
 def held(state: State, lease_fence: int) -> HeldThread:
     workplace: Any = SimpleNamespace(bus=SimpleNamespace(clock=Clock()), replica="worker-2", profile=SPECIALIST)
-    lease: Any = SimpleNamespace(key="alpha.0-r.0-1", fence=lease_fence, journal_length=0)
+    lease: Any = SimpleNamespace(
+        key="alpha.0-r.0-1", fence=lease_fence, journal_length=0, abandoned=False, traced=False
+    )
     return HeldThread(workplace, lease, state, {})
 
 

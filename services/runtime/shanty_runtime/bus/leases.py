@@ -271,8 +271,9 @@ class Leases:
     # Renewing
 
     async def _keep_renewing(self) -> None:
+        """For as long as any is held."""
         complained = False
-        while True:
+        while self._held:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.lease_s / RENEWALS_PER_LEASE):
                     await self._at_once.wait()
@@ -282,6 +283,7 @@ class Leases:
             if failed and not complained:  # once for all of them, and not at every try
                 logger.info("%d leases could not be renewed yet: %s", len(failed), failed[0])
             complained = bool(failed)
+        self._renewing = None
 
     async def _renew(self, lease: Lease) -> BusError | None:
         """Why it could not be renewed yet, where it could not."""

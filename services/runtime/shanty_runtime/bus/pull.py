@@ -37,6 +37,7 @@ MISSED_S = 1.25 * HEARTBEAT_S
 NANOSECONDS = 10**9
 HEARTBEAT = 100
 EXPIRED = 408
+PUT_BACK = b"-NAK"
 TROUBLE_PAUSE_S = 0.1
 MAX_REQUESTS_REMEMBERED = 64
 
@@ -81,9 +82,9 @@ class Delivery:
     async def nak(self, delay_s: float = 0.0) -> None:
         """Have it delivered again, to anybody, after a while."""
         if delay_s <= 0:
-            await self._settle(b"-NAK")
+            await self._settle(PUT_BACK)
         else:
-            await self._settle(b"-NAK " + msgspec.json.encode({"delay": int(delay_s * NANOSECONDS)}))
+            await self._settle(PUT_BACK + b" " + msgspec.json.encode({"delay": int(delay_s * NANOSECONDS)}))
 
     async def term(self, reason: str) -> None:
         """Never have it delivered again; the server publishes the reason."""
@@ -328,11 +329,23 @@ class Pull:
         if self._ready:
             self._news.set()
         try:
-            await self._connection.publish(delivery.reply, verdict)
+            if verdict.startswith(PUT_BACK) and not self._closed:  # nobody who leaves waits for that
+                await self._put_back(delivery, verdict)
+            else:
+                await self._connection.publish(delivery.reply, verdict)
         except BusUnavailable as error:
             logger.info("%s will be delivered again: %s", delivery.subject, error)
         if self._closed:
             self._rest()
+
+    async def _put_back(self, delivery: Delivery, verdict: bytes) -> None:
+        """Until the server has heard it: while its consumer has no leader nobody does, and the message would not come
+        again before the ack wait is over."""
+        with contextlib.suppress(TimeoutError):  # it is over
+            async with asyncio.timeout(self._ack_wait_s):
+                await self._connection.persist(
+                    f"putting back {delivery.subject}", lambda: self._connection.request(delivery.reply, verdict)
+                )
 
     def _rest(self) -> None:
         if self._closed and not self._in_hand and self._keeping is not None:

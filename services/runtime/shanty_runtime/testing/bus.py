@@ -94,9 +94,10 @@ class EmbeddedCluster:
     async def stop(self) -> None:
         await asyncio.gather(*(server.stop() for server in self.servers))
 
-    async def leader_of(self, bus: Bus, stream: str) -> EmbeddedServer:
-        """The node that decides about a stream."""
-        found = await manage(bus.connection, f"STREAM.INFO.{stream}")
+    async def leader_of(self, bus: Bus, stream: str, consumer: str = "") -> EmbeddedServer:
+        """The node that decides about a stream, or about one of its consumers."""
+        asked = f"CONSUMER.INFO.{stream}.{consumer}" if consumer else f"STREAM.INFO.{stream}"
+        found = await manage(bus.connection, asked)
         name = found["cluster"]["leader"]
         return next(server for server in self.servers if server.name == name)
 

@@ -80,6 +80,8 @@ class HeldThread:
         self.state = state
         if state.next_n < self.lease.journal_length:
             raise Fenced(f"a server that lags has shown {state.next_n} of its {self.lease.journal_length} entries")
+        if state.next_n > self.lease.journal_length and not self.lease.abandoned:
+            self.lease.traced = False  # somebody has gone on since it was given back, and the bus has forgotten whom
         # Leases are counted by a bucket that may be lost. Whoever goes on with a journal is later than what it says.
         self.fence = self.lease.fence if self.lease.fence >= state.newest_fence else state.newest_fence + 1
 
