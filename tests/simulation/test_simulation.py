@@ -55,6 +55,8 @@ ONCE_WRONG = (
     ),
     Schedule(21084, "handler", (Fault(12, "stale", 5.5),), 2, unsteady=True),
     Schedule(4003, "grade", (Fault(13, "stale", 14.0), Fault(30, "kill_after", 14.0)), 2),
+    Schedule(662931, "hedge", (Fault(61, "pause", 5.5), Fault(74, "crash", 0.3), Fault(78, "kill_after", 5.5)), 2),
+    Schedule(391541, "hedge", (Fault(14, "timer", 0.3), Fault(16, "crash", 0.3), Fault(30, "slow", 5.5)), 2),
     Schedule(
         1259,
         "fenced",

@@ -258,13 +258,15 @@ class Leases:
                 headers[ABANDONED] = "true"
             if trace.journal_length is not None:
                 headers[JOURNAL_LENGTH] = str(trace.journal_length)
+            connection = self._times_connected
             revision = await jetstream.publish(self._connection, _subject(lease.key), b"", headers)
         except Taken:
             logger.debug("the lease of %s was somebody else's already", lease.key)
         except BusError as error:
             logger.info("the lease of %s runs out by itself: %s", lease.key, error)
         else:
-            self._traces[lease.key] = msgspec.structs.replace(trace, revision=revision)
+            if connection == self._times_connected:  # else that revision may be another's by now
+                self._traces[lease.key] = msgspec.structs.replace(trace, revision=revision)
             if len(self._traces) > MAX_TRACES:
                 self._traces.pop(next(iter(self._traces)))
 
@@ -321,10 +323,15 @@ class Leases:
                     return False
                 lease.revision, lease.traced = 0, False
             elif standing.value == lease.value:
+                if lease.revision == 0:  # an earlier try has stored it, nobody knows when
+                    lease.traced = False
                 lease.revision = standing.revision
             else:
                 return False
+            anew = lease.revision == 0
             if await self._extend(lease):
+                if anew:
+                    lease.traced = False  # until it was stored, another may have had the thread
                 return True
             await backoff.pause()  # a replica that lags may have shown an old state
 
