@@ -39,7 +39,7 @@ async def test_entries_that_are_more_than_one_answer_of_the_server_holds_are_rea
 
 
 async def test_one_answer_is_no_more_than_a_server_lets_wait_for_its_reader() -> None:
-    async with nats_server(extra="max_pending: 1MB") as server, nats_bus(server) as bus:
+    async with nats_server(extra="max_pending: 2MB") as server, nats_bus(server) as bus:
         for n in range(30):
             await bus.journals.append(place(n), said("x" * 300_000))
         hung_up: list[bool] = []
