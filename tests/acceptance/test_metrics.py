@@ -104,7 +104,8 @@ async def test_services_show_what_happened_in_the_form_prometheus_wants_and_more
     assert total(clerk, TOOLS, gen_ai_tool_name="book") == 4 and total(counter, TOOLS, gen_ai_tool_name="book") == 1
     assert total(clerk, WAITED) == 2 and total(counter, WAITED) == 2, "one of them the one that nobody can read"
     assert total(counter, REJECTED) == total(counter, REJECTED, shanty_code="invalid_message") == 1
-    assert total(lead, ENDED, shanty_outcome="failed") == 0 and total(clerk, ENDED, shanty_outcome="rested") >= 2
+    assert total(lead, ENDED, shanty_outcome="failed") == 0
+    assert total(clerk, ENDED, shanty_outcome="rested") >= 1, "the follow-up may find it still awake"
     assert total(counter, prometheus_name(names.BUS_CONNECTED)) == 1
     assert total(lead, f"{prometheus_name(names.EVENT_LOOP_LAG)}_count") > 0
 
