@@ -52,8 +52,9 @@ from shanty_runtime.thread.fold import fold
 from simulation import graded, hedged, hired, tool_gateway
 from simulation.kept import Kept
 from simulation.ledgers import Effect
+from simulation.people import RUN, START
 from simulation.team import PROFILES
-from simulation.world import RUN, START, World
+from simulation.world import World
 
 Journal = tuple[str, str]
 """Its thread and its author."""
@@ -125,7 +126,7 @@ class Audit:
         if world.loop.over:
             return True
         open_mail = {name: each.open for name, each in world.server.consumers.items() if each.open}
-        replied = "has replied" if world.replied else "has not replied"
+        replied = "has replied" if world.people.replied else "has not replied"
         said = f"; it said {world.ledgers.complaints[0]}" if world.ledgers.complaints else ""
         self.wrong("I10", f"{world.ended}: the run {replied}, and there is open mail: {open_mail}{said}")
         return False
@@ -229,7 +230,7 @@ class Audit:
                 self.wrong("I5", f"{thread} was asked {len(asked)} times, and answered {len(answered)} times")
             if asked and asked[-1].address.subject not in answered:
                 self.wrong("I5", f"{thread} never answered {asked[-1].address.subject}")
-        replies = [reply.answers for reply in self.world.replied]
+        replies = [reply.answers for reply in self.world.people.replied]
         if replies != [START.subject]:
             self.wrong("I5", f"whoever started the run was answered so: {replies}")
 

@@ -38,6 +38,8 @@ timer       a timer comes now, and again when it is due        stale       reads
 
 KINDS: tuple[FaultKind, ...] = FaultKind.__args__  # type: ignore[attr-defined]  # a Literal's values
 WEIGHTS = (6, 10, 8, 3, 5, 4, 2, 2, 4, 2, 2, 2, 5, 3)
+NEIGHBOURS = 15
+"""How many points lie at most between faults that are drawn together."""
 SECONDS = (0.02, 0.3, 1.0, 3.0, 5.5, 8.0, 14.0)
 
 WORK = (
@@ -115,4 +117,17 @@ def from_seed(seed: int) -> Schedule:
         )
         for _ in range(count)
     ]
-    return Schedule(seed, work, tuple(sorted(faults)), chance.choice((1, 1, 2)), chance.random() < 0.1)
+    replicas, unsteady = chance.choice((1, 1, 2)), chance.random() < 0.1
+    if chance.random() < 0.3:
+        faults = _drawn_together(faults, chance)
+    return Schedule(seed, work, tuple(sorted(faults)), replicas, unsteady)
+
+
+def _drawn_together(faults: list[Fault], chance: random.Random) -> list[Fault]:
+    """The same faults, each soon after the one before: what recovers from one of them meets the next."""
+    at = faults[0].at if faults else 0
+    together = []
+    for fault in faults:
+        together.append(msgspec.structs.replace(fault, at=at))
+        at += chance.randint(1, NEIGHBOURS)
+    return together

@@ -2,75 +2,45 @@
 
 Nothing here decides what a worker does. Workers, activations, journals, leases and pulls are those that run in
 production; what is replaced lies below them: the connection to the server, the clock, chance, and the event loop.
-What they tell and nobody here asks for is not kept: metrics, spans, what is shown to observers, the system prompt.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import random
-import secrets
-import time
-from collections.abc import Iterator, Mapping
-from hashlib import blake2b
-from types import FunctionType
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
-from opentelemetry.trace import INVALID_SPAN
 
-from shanty_protocol import (
-    ApprovalDecided,
-    ApprovalRequested,
-    Budget,
-    BudgetGranted,
-    BudgetRequested,
-    CancelSent,
-    DelegationSent,
-    Entry,
-    EntryAddress,
-    QuestionAnswered,
-    QuestionAsked,
-    ThreadReplied,
-    chain,
-)
-from shanty_protocol.codec import decode_entry, digest_of, encode, message_headers
-from shanty_protocol.headers import KIND
-from shanty_protocol.ids import OPERATORS, TOOL_GATEWAY
-from shanty_protocol.subjects import decision_address, effect_address, parse_entry
-from shanty_runtime.agent import context as context_module
+from shanty_protocol import Entry, EntryAddress
+from shanty_protocol.codec import decode_entry
+from shanty_protocol.ids import TOOL_GATEWAY
+from shanty_protocol.subjects import effect_address, parse_entry
 from shanty_runtime.bus import Bus
 from shanty_runtime.bus import pull as pull_module
-from shanty_runtime.bus.live import Live
 from shanty_runtime.bus.wire import Heard, Incoming
 from shanty_runtime.models.base import ModelRequest
-from shanty_runtime.telemetry import metrics, spans
 from shanty_runtime.tools.base import ToolContext
-from shanty_runtime.worker import Worker, asking, calls
+from shanty_runtime.worker import Worker
 from simulation.connection import Answered, SimulatedConnection
+from simulation.determinism import EPOCH_S, determinism
 from simulation.ledgers import Begun, Disturbance, Effect, Ledgers, ModelCall
 from simulation.loop import Process, SimulatedLoop, current
+from simulation.people import RUN, People
 from simulation.questions import INBOX, QUESTION, Questions, fail, resolve
 from simulation.schedule import Fault, Schedule
-from simulation.server import ACK_WAIT_S, GET, GET_FROM_LEADER, NEXT, Message, Server
+from simulation.server import GET, GET_FROM_LEADER, NEXT, Message, Server
 from simulation.team import stage
 from simulation.tool_gateway import SimulatedToolGateway
 from simulation.work import job_of
 
 Service = Worker | SimulatedToolGateway
 
-RUN = "0-sim"
-START = EntryAddress("lead", RUN, "request-1", "cli", 0)
-EPOCH_S = 1_700_000_000.0
 UNTIL_S = 800.0
 MOST_STEPS = 12_000
 TORN_S = 0.004
 """How long a process lives on after a message of it was torn from among those sent with it."""
 NOTICED_S = pull_module.SILENCE_S
-MEASURED = [name for name, each in vars(metrics).items() if isinstance(each, FunctionType) and name[0] != "_"]
-NOT_RECORDED = contextlib.nullcontext(spans.OpenSpan(INVALID_SPAN))
 LOST_S = (0.005, 0.05, 0.5, 5.0)
 """How much of what it did without waiting for its disk a server may have forgotten that was killed."""
 BEHIND = 3
@@ -91,7 +61,6 @@ class World:
         self.ledgers = Ledgers()
         self.points = 0
         self.last_fault_s = 0.0
-        self.replied: list[ThreadReplied] = []
         self.ended = ""
         """Why it ended although the run had not."""
         self.trace: list[str] | None = [] if traced else None
@@ -104,26 +73,23 @@ class World:
         self._behind_until_s = 0.0
         self._crashes = 0
         self._to_tear: list[Fault] = []
-        self._last_to_lead = START.subject
-        self._granted: list[str] = []
-        self._cancelled = False
         self._buried: list[Process] = []
         self._booted: list[tuple[Service, SimulatedConnection]] = []
         self.questions = Questions(self.loop, self.server, self.chance)
+        self.people = People(self.job, self.loop, self.server, self.chance, self.ledgers)
 
     # From the beginning to the end
 
     def play(self) -> None:
         stage.world = self
-        with _deterministic(self):
+        with determinism(self):
             for agent in self.job.agents:
                 self.server.consumer(f"mail-{agent}")
                 self.server.consumer(f"timers-{agent}")
             for agent in self.job.agents:
                 for slot in range(self.schedule.replicas):
                     self._boot(agent, slot)
-            order = DelegationSent(at_ms=int(EPOCH_S * 1000), to_thread="0", brief=self.job.brief)
-            self._store(START, order)
+            self.people.order()
             self.ended = self.loop.run(until_s=UNTIL_S, most_steps=MOST_STEPS)
             for process in [*self._buried, *self._services]:
                 process.dead = True
@@ -144,10 +110,6 @@ class World:
     def tell(self, text: str) -> None:
         if self.trace is not None:
             self.trace.append(f"{self.loop.now_s:9.4f} {text}")
-
-    @property
-    def now_ms(self) -> int:
-        return int((EPOCH_S + self.loop.now_s) * 1000)
 
     # Processes
 
@@ -432,77 +394,16 @@ class World:
         )
         self.ledgers.model_calls.append(made)
 
-    # People
+    # The journal
 
     def _on_stored(self, message: Message) -> None:
         if self.trace is not None:
             self.tell(f"   stored {message.seq} {message.subject} {message.data[:160].decode()}")
-        to = message.subject.split(".", 3)[2]
-        if to in ("cli", OPERATORS):
-            entry = decode_entry(message.data)
-            address = parse_entry(message.subject)
-            if to == "cli":
-                assert isinstance(entry, ThreadReplied), entry
-                self.replied.append(entry)
-                self._on_settled()
-            else:
-                for _ in range(1 + (self.chance.random() < 0.2)):  # people click twice
-                    wait_s = self.chance.choice((0.05, 0.5, 3.0))
-                    self.loop.call_for(None, self.loop.now_s + wait_s, self._decide, address, entry)
-        if self.job.cancel_after is not None and message.seq >= self.job.cancel_after and not self._cancelled:
-            self._cancelled = True
-            self.loop.call_for(None, self.loop.now_s + 0.01, self._cancel)
-
-    def _decide(self, request: EntryAddress, entry: Entry) -> None:
-        """A person answers what the team has asked."""
-        at_ms = self.now_ms
-        match entry:
-            case ApprovalRequested():
-                decision = self.chance.choice(("allow", "allow", "deny", "edit", "allow_for_thread"))
-                edited = {"text": "edited"} if decision == "edit" else None
-                decided = ApprovalDecided(
-                    at_ms=at_ms,
-                    to_thread=request.thread,
-                    request=request.subject,
-                    digest=entry.digest,
-                    decision=decision,  # type: ignore[arg-type]  # one of the Literal's values
-                    person="ann",
-                    arguments=edited,
-                    arguments_digest=digest_of(edited) if edited else "",
-                )
-                self._store(decision_address(request), decided)
-            case QuestionAsked():
-                answer = QuestionAnswered(
-                    at_ms=at_ms, to_thread=request.thread, question=request.subject, answer="yes", person="ann"
-                )
-                self._store(decision_address(request), answer)
-            case BudgetRequested() if len(self._granted) < 10:
-                after = self._granted[-1] if self._granted else ""
-                address = EntryAddress("lead", RUN, "people", OPERATORS, len(self._granted))
-                more = Budget(model_calls=4, tool_calls=4)
-                granted = BudgetGranted(at_ms=at_ms, to_thread="0", after=after, budget=more)
-                self._granted.append(address.subject)
-                self.ledgers.granted_calls += 4
-                self._store(address, granted)
-            case _:
-                pass
-
-    def _cancel(self) -> None:
-        cancel = CancelSent(
-            at_ms=self.now_ms,
-            to_thread="0",
-            after=START.subject,
-            mode=self.job.cancel_mode,  # type: ignore[arg-type]  # one of the Literal's values
-            reason="enough",
-            within_s=3.0,
-        )
-        self._store(msgspec.structs.replace(START, n=1), cancel)
-
-    def _store(self, address: EntryAddress, entry: Entry) -> None:
-        self.server.store_entry(address.subject, encode(entry), message_headers(entry))
+        self.people.hear(message)
+        self._on_settled()
 
     def _on_settled(self) -> None:
-        self.loop.over = bool(self.replied) and self.server.idle
+        self.loop.over = bool(self.people.replied) and self.server.idle
 
     def entries(self) -> list[tuple[EntryAddress, Entry, Message]]:
         return [
@@ -527,83 +428,3 @@ def _lease_for(process: Process, context: ToolContext) -> str:
         place = effect_address(context.run, context.agent, context.thread, call_id, 0)
         return f"{TOOL_GATEWAY}.{context.run}.{place.thread}"
     return f"{context.agent}.{context.run}.{context.thread}"
-
-
-def _short_digest(before: str, subject: str, headers: Mapping[str, str], body: bytes) -> str:
-    """Of the same things as the real one, by what is quick: nobody here tries to make two entries look alike."""
-    return blake2b(f"{before}\n{subject}\n{headers[KIND]}\n".encode() + body, digest_size=16).hexdigest()
-
-
-def _untold(*args: object, **kwargs: object) -> None:
-    return
-
-
-def _unrecorded(*args: object, **kwargs: object) -> contextlib.AbstractContextManager[spans.OpenSpan]:
-    return NOT_RECORDED
-
-
-async def _knows_its_consumer(pull: pull_module.Pull) -> float:
-    return ACK_WAIT_S
-
-
-async def _shown_to_nobody(live: Live, address: object, event: object) -> None:
-    return
-
-
-class _Complaints(logging.Handler):
-    """The engine logs an error where something went wrong by itself."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(logging.ERROR)
-        self.world = world
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self.world.loop.closing:
-            return
-        said = record.getMessage()
-        if record.exc_info:
-            said += f": {record.exc_info[1]!r}"
-        self.world.tell(f"   ERROR {said}")
-        self.world.ledgers.complaints.append(said)
-
-
-@contextlib.contextmanager
-def _deterministic(world: World) -> Iterator[None]:
-    """While a world plays, time and chance are its own, and the server's silence means nothing."""
-    chance, loop, real_random = world.chance, world.loop, random.Random
-    replaced: list[tuple[Any, str, Any]] = [
-        (time, "time", lambda: EPOCH_S + loop.now_s),
-        (time, "monotonic", lambda: loop.now_s),
-        (random, "uniform", chance.uniform),
-        (random, "Random", lambda seed=None: real_random(chance.random() if seed is None else seed)),
-        (secrets, "token_hex", lambda size=8: f"{chance.getrandbits(8 * size):x}"),
-        *((metrics, name, _untold) for name in MEASURED),
-        (spans, "_nothing", True),
-        (chain, "digest_of_entry", _short_digest),
-        (asking, "model_span", _unrecorded),
-        (calls, "tool_span", _unrecorded),
-        (Live, "publish", _shown_to_nobody),
-        (pull_module.Pull, "_look_up", _knows_its_consumer),
-        (context_module, "system_prompt", lambda profile: profile.prompt),
-        # The model's server loses no request without a word, so nobody has to listen for its heartbeat.
-        (pull_module, "HEARTBEAT_S", 3600.0),
-        (pull_module, "SILENCE_S", 1e9),
-    ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
-    logger = logging.getLogger("shanty")
-    complaints, level, propagate = _Complaints(world), logger.level, logger.propagate
-    logger.addHandler(complaints)
-    if level != logging.ERROR:  # which has every logger forget what it knows
-        logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    try:
-        for owner, name, value in replaced:
-            setattr(owner, name, value)
-        yield
-    finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
-        logger.removeHandler(complaints)
-        if level != logging.ERROR:
-            logger.setLevel(level)
-        logger.propagate = propagate

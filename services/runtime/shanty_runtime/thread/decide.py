@@ -550,4 +550,4 @@ def answer_at_once(mail: Received, stamp: Stamp, outcome: Outcome) -> Due:
 
 
 def _stamped(kind: type[Entry], stamp: Stamp, **fields: object) -> Entry:
-    return kind(at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence, **fields)  # type: ignore[arg-type]
+    return kind(at_ms=stamp.at_ms, by=stamp.by, fence=stamp.fence, **fields)  # type: ignore[arg-type]  # the kind's own
