@@ -49,6 +49,16 @@ LAGGING_TWICE = [
 ]
 """It was given back by somebody who was about to write that he takes it over, and had not been shown all either."""
 
+STOOD_STILL = [Schedule(972192, "delegate", (Fault(25, "pause", 1.0), Fault(40, "crash", 0.02)), 2)]
+"""Whoever stood still finds an ack from before in its socket, and only then that the connection broke meanwhile."""
+UNSETTLED = [
+    Schedule(
+        5076089,
+        "hire",
+        (Fault(40, "drain", 0.02), Fault(52, "stale", 0.3), Fault(60, "kill_after", 1.0), Fault(68, "pause", 14.0)),
+    )
+]
+"""It was given back by somebody who was told to stop while an entry was on its way."""
 SET_BY_BOTH = [Schedule(seed, "cancel", (), 2, True) for seed in (62, 9416)]
 """A thread's timer is set by one worker, by another to an earlier time, and again by the first to its own."""
 
@@ -64,11 +74,11 @@ def problems(schedules: list[Schedule]) -> list[str]:
 
 
 def test_no_reply_is_paid_for_again_after_a_server_was_killed() -> None:
-    assert not problems([*EVERYWHERE, *LATE, *ON_ITS_WAY, *COUNTED_ANEW, *GIVEN_BACK, *OUTGROWN])
+    assert not problems([*EVERYWHERE, *LATE, *ON_ITS_WAY, *COUNTED_ANEW, *GIVEN_BACK, *OUTGROWN, *STOOD_STILL])
 
 
 def test_no_reply_is_paid_for_again_where_a_server_lags() -> None:
-    assert not problems([*LAGGING, *LAGGING_TWICE])
+    assert not problems([*LAGGING, *LAGGING_TWICE, *UNSETTLED])
 
 
 def test_no_thread_sleeps_on_where_two_workers_have_set_its_timer() -> None:
@@ -77,6 +87,15 @@ def test_no_thread_sleeps_on_where_two_workers_have_set_its_timer() -> None:
 
 async def _believes(self: HeldThread) -> bool:
     return True
+
+
+async def _trusts_the_clock(self: Leases, lease: Lease) -> None:
+    return
+
+
+async def _takes_it_for_settled(self: HeldThread) -> None:
+    self._unsettled = False
+    await _RELEASE(self)
 
 
 def _only_counts(self: Leases) -> None:
@@ -108,13 +127,17 @@ def _believes_the_trace(self: HeldThread, state: State) -> None:
     self.lease.traced = traced
 
 
-_TRACE, _LOAD, _GO_ON = Lease.trace, Workplace.load, HeldThread.go_on
+_TRACE, _LOAD, _GO_ON, _RELEASE = Lease.trace, Workplace.load, HeldThread.go_on, HeldThread.release
 
 
 @pytest.mark.parametrize(
     ("schedules", "owner", "name", "instead"),
     [
-        pytest.param(LATE, Leases, "_is_certain", lambda self, lease: True, id="a lease is confirmed"),
+        pytest.param(LATE, Leases, "confirm", _trusts_the_clock, id="a lease is confirmed"),
+        pytest.param(
+            STOOD_STILL, Leases, "_is_recent", lambda self, lease: True, id="a lease is confirmed after a while"
+        ),
+        pytest.param(UNSETTLED, HeldThread, "release", _takes_it_for_settled, id="an entry may be on its way"),
         pytest.param(
             ON_ITS_WAY, HeldThread, "has_read_all", _believes, id="an entry is written before a model is asked"
         ),

@@ -39,6 +39,11 @@ RAN_OUT = "MaxAge"
 
 MAX_TRACES = 1_000
 
+RECENT_S = 0.2
+"""How old the last word of the bus may be for whoever has to be certain: a process that stood still cannot know."""
+MOST_PROOFS = 3
+"""How often it is asked again because its answer took longer. A bus that is slow each time is slow."""
+
 
 class Busy(msgspec.Struct, frozen=True):
     """Somebody has the thread."""
@@ -86,6 +91,7 @@ class Lease:
         """Whether the holder before this one vanished without giving it back."""
         self.noted = False
         """Whether a journal says so. To be set by whoever writes it."""
+        self.unsettled = False
         self.journal_length = 0 if trace is None else trace.journal_length or 0
         """How many entries the journal has at least; 0 where nobody has said."""
         self.traced = abandoned or (trace is not None and trace.journal_length is not None)
@@ -98,6 +104,9 @@ class Lease:
         self.until_s = 0.0
         self.known_since = 0
         """On which connection, counted from the first, the bus has last said that it is ours."""
+        self.proven_s = 0.0
+        """When that was asked which the bus has last answered, about the lease or by storing what is written under
+        it: what has happened since is not known."""
         self.changing = asyncio.Lock()
         self._leases = leases
 
@@ -115,19 +124,28 @@ class Lease:
         """Return once it is certain that the bus knows of it, or it is over.
 
         `held` is about time. A server that was killed may have forgotten the lease meanwhile, and let another have
-        it; so after each loss of the connection the bus is asked.
+        it; so after each loss of the connection the bus is asked. And where it has not said anything for a moment:
+        a process that stood still finds what had come before in its socket, and only then that the connection broke.
         """
         await self._leases.confirm(self)
 
-    async def release(self, journal_length: int = 0) -> None:
-        """Give it back, if it is still ours, and tell the next holder how much there is to be read."""
+    async def release(self, journal_length: int = 0, *, unsettled: bool = False) -> None:
+        """Give it back, if it is still ours, and tell the next holder how much there is to be read.
+
+        `unsettled`: an entry may be on its way that is not counted. As after a holder that vanished, the next one has
+        to take the place after those it reads before it does anything else.
+        """
         self.journal_length = max(self.journal_length, journal_length)
+        self.unsettled = unsettled
         await self._leases.release(self)
 
     def trace(self) -> _Standing:
         """What the next holder has to know of it."""
         return _Standing(
-            self.revision, None, self.abandoned and not self.noted, self.journal_length if self.traced else None
+            self.revision,
+            None,
+            self.unsettled or (self.abandoned and not self.noted),
+            self.journal_length if self.traced else None,
         )
 
     def abandon(self) -> None:
@@ -170,11 +188,19 @@ class Leases:
         self._end(lease)
 
     async def confirm(self, lease: Lease) -> None:
-        backoff = Backoff(first_s=0.01, most_s=0.2)
-        while lease.held() and not self._is_certain(lease):
+        backoff, proofs = Backoff(first_s=0.01, most_s=0.2), 0
+        while lease.held():
+            certain = self._is_certain(lease)
+            if certain and (self._is_recent(lease) or proofs == MOST_PROOFS):
+                return
             await self._renew(lease)
-            if lease.held() and not self._is_certain(lease):
+            if certain:
+                proofs += 1
+            elif lease.held() and not self._is_certain(lease):
                 await backoff.pause()
+
+    def _is_recent(self, lease: Lease) -> bool:
+        return time.monotonic() - lease.proven_s < RECENT_S
 
     def _is_certain(self, lease: Lease) -> bool:
         return self._connection.connected and self._is_known(lease)
@@ -226,7 +252,7 @@ class Leases:
     ) -> Lease:
         lease = Lease(self, key, value, revision, trace, abandoned=abandoned)
         lease.known_since = self._times_connected
-        lease.until_s = self._until_s(sent_s)
+        lease.proven_s, lease.until_s = sent_s, self._until_s(sent_s)
         self._held[lease] = None
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._keep_renewing())
@@ -309,7 +335,7 @@ class Leases:
             lease.revision = await self._put(lease.key, lease.value, lease.revision)
         except Taken:
             return False
-        lease.until_s, lease.known_since = self._until_s(sent_s), connection
+        lease.proven_s, lease.until_s, lease.known_since = sent_s, self._until_s(sent_s), connection
         return True
 
     async def _recover(self, lease: Lease) -> bool:

@@ -14,13 +14,14 @@ not the lease: each place is taken once. One answer that is all a thread ever do
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Literal
 
 from shanty_protocol import Entry, EntryAddress, LiveAddress, StepStarted, ThreadTakenOver
 from shanty_protocol.ids import LOG
 from shanty_runtime.agent.profile import Profile
-from shanty_runtime.bus import Bus, Busy, Lease, Stored, Written, written
+from shanty_runtime.bus import Bus, Busy, Lease, Placed, Stored, Written, written
 from shanty_runtime.errors import Fenced
 from shanty_runtime.telemetry import inject, metrics, publish_span, recording
 from shanty_runtime.thread import people
@@ -45,6 +46,8 @@ class HeldThread:
         """What has been received for the thread, by subject; more may be posted at any time."""
         self.due_ms = 0
         """A deadline that a timer says has come, should what we take for the time be behind."""
+        self._unsettled = False
+        """Whether nothing was heard of an entry that was sent."""
         self._listens = False
         self._writing = asyncio.Lock()
         if lease is not None:
@@ -102,7 +105,7 @@ class HeldThread:
     async def release(self) -> None:
         """Give the lease back, where there is one."""
         if self.lease is not None:
-            await self.lease.release(self.state.next_n)
+            await self.lease.release(self.state.next_n, unsettled=self._unsettled)
 
     def listen(self) -> None:
         """From now on hear the run's mail as it is stored."""
@@ -210,15 +213,22 @@ class HeldThread:
         await self.bus.live.publish(LiveAddress(self.state.run, self.state.thread, self.profile.agent), event)
 
     async def _append(self, entry: Written) -> Stored:
-        address = entry.address
-        if address.to == LOG or not recording():
-            placed = await self.bus.journals.place(entry, inject())
-        else:
-            with publish_span(address, server=self.bus.server_address) as span:
-                placed = await self.bus.journals.place(entry, inject())
-                span.stored(placed.stored.seq, len(placed.stored.data))
+        address, sent_s = entry.address, time.monotonic()
+        try:
+            placed = await self._place(entry)
+        except asyncio.CancelledError:
+            self._unsettled = True  # it may be stored all the same
+            raise
         if not placed.ours:
             raise self.workplace.was_taken(address.run, address.thread, address.n)
         if self.lease is not None and placed.fresh:  # so nobody has written beyond
-            self.lease.traced = True
+            self.lease.traced, self.lease.proven_s = True, max(self.lease.proven_s, sent_s)
         return placed.stored
+
+    async def _place(self, entry: Written) -> Placed:
+        if entry.address.to == LOG or not recording():
+            return await self.bus.journals.place(entry, inject())
+        with publish_span(entry.address, server=self.bus.server_address) as span:
+            placed = await self.bus.journals.place(entry, inject())
+            span.stored(placed.stored.seq, len(placed.stored.data))
+        return placed
