@@ -12,6 +12,7 @@ import pytest
 
 from shanty_runtime.bus import Bus, Busy, EmbeddedServer, Lease
 from shanty_runtime.bus.jetstream import manage
+from shanty_runtime.bus.leases import MOST_PROOFS, RECENT_S
 from shanty_runtime.bus.wire import Incoming
 from shanty_runtime.errors import BusUnavailable
 from shanty_runtime.testing import SHORT_LEASE_S, bus_settings, until
@@ -168,6 +169,38 @@ async def test_a_key_the_server_forgot_and_another_took_is_lost(bus: Bus, other:
     await asyncio.wait_for(lease.lost.wait(), 10)
     assert not lease.held()
     assert taken.held()
+
+
+async def test_whoever_has_heard_nothing_for_a_while_learns_that_the_server_forgot_and_another_took(
+    bus: Bus, other: Bus
+) -> None:
+    lease = await take(bus)
+    await manage(bus.connection, "STREAM.PURGE.KV_SHANTY_LEASE")
+    await take(other, "you")
+    lease.proven_s -= RECENT_S
+    await lease.confirm()
+    assert not lease.held()
+
+
+async def test_a_server_that_is_slow_each_time_is_asked_a_few_times_and_then_believed(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await take(bus)
+    monkeypatch.setattr("shanty_runtime.bus.leases.RECENT_S", 0.0)
+    before = lease.revision
+    await lease.confirm()
+    assert lease.held()
+    assert lease.revision >= before + MOST_PROOFS
+
+
+async def test_a_lease_that_is_given_back_while_an_entry_is_on_its_way_is_taken_over(bus: Bus, other: Bus) -> None:
+    first = await take(bus)
+    first.traced = True  # as by whoever has written to it
+    await first.release(3, unsettled=True)
+    for each in (bus, other):
+        lease = await take(each)
+        assert (lease.abandoned, lease.noted, lease.journal_length) == (True, False, 3)
+        await lease.release(3)
 
 
 async def test_a_server_that_forgot_a_lease_and_counts_anew_keeps_it_for_whoever_has_taken_it_since(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from shanty_protocol import ThreadDue, TimerAddress
 from shanty_protocol.codec import decode_timer
 from shanty_runtime.bus import Bus, Delivery, EmbeddedServer
+from shanty_runtime.errors import Fenced
 
 
 def timer(thread: str = "0") -> TimerAddress:
@@ -54,6 +57,26 @@ async def test_setting_a_timer_again_replaces_it(bus: Bus) -> None:
     await bus.timers.set(timer(), ThreadDue(at_ms=2), in_ms(0.3))
     fired = await fired_within(bus, 1.5)
     assert [decode_timer(delivery.data) for delivery in fired] == [ThreadDue(at_ms=2)]
+
+
+async def test_a_timer_is_not_set_late_by_somebody_who_has_lost_the_right_to(
+    bus: Bus, server: EmbeddedServer
+) -> None:
+    refused = asyncio.Event()
+
+    async def allowed() -> None:
+        if refused.is_set():
+            raise Fenced("another has the thread")
+        refused.set()  # the first try will not get through, and the next comes when another has set it
+        server.freeze()
+
+    setting = asyncio.create_task(bus.timers.set(timer(), ThreadDue(at_ms=1), in_ms(0), before=allowed))
+    await refused.wait()
+    await server.kill9()
+    await server.start()
+    with pytest.raises(Fenced):
+        await asyncio.wait_for(setting, 10)
+    assert await fired_within(bus, 1.5) == []
 
 
 async def test_a_timer_that_was_cancelled_does_not_arrive_and_can_be_set_again(bus: Bus) -> None:

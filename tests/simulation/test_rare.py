@@ -10,8 +10,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from shanty_protocol import ThreadDue
+from shanty_runtime.bus import Delivery
 from shanty_runtime.bus.leases import Lease, Leases, _Standing
 from shanty_runtime.thread.state import State
+from shanty_runtime.worker.activation import Activation
 from shanty_runtime.worker.held import HeldThread
 from shanty_runtime.worker.workplace import Loaded, Workplace
 from simulation.audit import violations
@@ -61,6 +64,8 @@ UNSETTLED = [
 """It was given back by somebody who was told to stop while an entry was on its way."""
 SET_BY_BOTH = [Schedule(seed, "cancel", (), 2, True) for seed in (62, 9416)]
 """A thread's timer is set by one worker, by another to an earlier time, and again by the first to its own."""
+SET_LATE = [Schedule(6138738, "budget", (Fault(79, "crash", 1.0), Fault(83, "kill_after", 14.0)), 2, True)]
+"""It was being set when the server was killed, and is set once there is one again, when another has the thread."""
 
 
 def problems(schedules: list[Schedule]) -> list[str]:
@@ -82,7 +87,7 @@ def test_no_reply_is_paid_for_again_where_a_server_lags() -> None:
 
 
 def test_no_thread_sleeps_on_where_two_workers_have_set_its_timer() -> None:
-    assert not problems(SET_BY_BOTH)
+    assert not problems([*SET_BY_BOTH, *SET_LATE])
 
 
 async def _believes(self: HeldThread) -> bool:
@@ -91,6 +96,16 @@ async def _believes(self: HeldThread) -> bool:
 
 async def _trusts_the_clock(self: Leases, lease: Lease) -> None:
     return
+
+
+async def _goes_ahead(self: Activation) -> None:
+    return
+
+
+def _takes_each_for_its_own(self: Activation, due: ThreadDue, delivery: Delivery) -> None:
+    known = self._is_timer_known
+    _POST_TIMER(self, due, delivery)
+    self._is_timer_known = known
 
 
 async def _takes_it_for_settled(self: HeldThread) -> None:
@@ -128,6 +143,7 @@ def _believes_the_trace(self: HeldThread, state: State) -> None:
 
 
 _TRACE, _LOAD, _GO_ON, _RELEASE = Lease.trace, Workplace.load, HeldThread.go_on, HeldThread.release
+_POST_TIMER = Activation.post_timer
 
 
 @pytest.mark.parametrize(
@@ -152,11 +168,26 @@ _TRACE, _LOAD, _GO_ON, _RELEASE = Lease.trace, Workplace.load, HeldThread.go_on,
             id="the next holder knows how much there is",
         ),
         pytest.param(LAGGING_TWICE, Lease, "trace", _tells_only_its_length, id="a takeover is still to be noted"),
-        pytest.param(SET_BY_BOTH, Workplace, "load", _remembers_its_timer, id="a timer is another's by now"),
     ],
 )
 def test_each_precaution_is_needed(
     schedules: list[Schedule], owner: type, name: str, instead: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, instead)
+    assert problems(schedules)
+
+
+@pytest.mark.parametrize(
+    ("schedules", "owner", "name", "instead"),
+    [
+        pytest.param(SET_BY_BOTH, Workplace, "load", _remembers_its_timer, id="a timer is another's by now"),
+        pytest.param(SET_LATE, Activation, "_confirm_lease", _goes_ahead, id="a timer is set under a lease"),
+    ],
+)
+def test_of_two_precautions_for_a_timer_either_is_enough_here(
+    schedules: list[Schedule], owner: type, name: str, instead: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, instead)
+    assert not problems(schedules)
+    monkeypatch.setattr(Activation, "post_timer", _takes_each_for_its_own)
     assert problems(schedules)

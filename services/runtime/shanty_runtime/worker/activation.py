@@ -66,7 +66,7 @@ from shanty_runtime.worker.held import HeldThread
 from shanty_runtime.worker.news import News
 from shanty_runtime.worker.patience import waited_in_vain
 from shanty_runtime.worker.permitting import ask_people
-from shanty_runtime.worker.workplace import Loaded, Workplace
+from shanty_runtime.worker.workplace import SOME_TIME_MS, Loaded, Workplace
 
 logger = logging.getLogger("shanty.thread")
 
@@ -101,6 +101,8 @@ class Activation:
         self._waiting: dict[str, Received] = workplace.patience.remembered(run, thread)
         self._rejected: set[str] = set()
         self._due_ms = 0
+        self._is_timer_known = True
+        """Whether no timer came that was set by somebody else, and so took the place of ours or gave way to it."""
         self._news = News()
         self.stop_requested = False
         """A Python handler ends before its next step."""
@@ -134,6 +136,8 @@ class Activation:
 
     def post_timer(self, due: ThreadDue, delivery: Delivery) -> None:
         self._due_ms = max(self._due_ms, due.at_ms)
+        if due.at_ms != self.workplace.timers.get((self.run_id, self.thread)):
+            self._is_timer_known = False
         self._news.put()
         self.deliveries.append(delivery)
 
@@ -258,8 +262,8 @@ class Activation:
                     await self._be_sure_that_nothing_is_due(read_to)
                     if self.workplace.has_timers:
                         await self._set_timer()
-                    # Mail may have come while the timer was being set.
-                    if not self._news.come or isinstance(self._decide(abandoned=False), Park):
+                    # Mail may have come while the timer was being set, or another timer.
+                    if not self._news.come or (self._is_timer_known and self._has_to_wait()):
                         return True
                 case Reject():
                     await self._reject(step)
@@ -294,6 +298,9 @@ class Activation:
         state, journals = self.held.state, self.workplace.bus.journals
         if self._due_ms and state.next_n == read_to and await journals.is_taken(state.address(LOG)):
             raise Fenced("what was read of its journal is not all of it")
+
+    def _has_to_wait(self) -> bool:
+        return isinstance(self._decide(abandoned=False), Park)
 
     def _decide(self, *, abandoned: bool) -> Step:
         self.held.due_ms = self._due_ms
@@ -487,15 +494,23 @@ class Activation:
         """One timer a thread: when it has to wake next. One that is set to an earlier time will do."""
         key, timers = (self.run_id, self.thread), self.workplace.timers
         deadline_ms = self.held.state.next_wake_ms
+        if not self._is_timer_known and key in timers:
+            timers[key] = SOME_TIME_MS
+        self._is_timer_known = True
         known_ms = timers.get(key, 0)
         still_to_come = known_ms > max(self._due_ms, self.workplace.bus.clock.now_ms())
         if deadline_ms is None:
             if still_to_come:
-                await self.workplace.bus.timers.cancel(self._timer("set"))
+                await self.workplace.bus.timers.cancel(self._timer("set"), before=self._confirm_lease)
             timers.pop(key, None)
         elif not still_to_come or known_ms > deadline_ms:
-            await self.workplace.bus.timers.set(self._timer("set"), ThreadDue(at_ms=deadline_ms), deadline_ms)
+            due = ThreadDue(at_ms=deadline_ms)
+            await self.workplace.bus.timers.set(self._timer("set"), due, deadline_ms, before=self._confirm_lease)
             timers[key] = deadline_ms
+
+    async def _confirm_lease(self) -> None:
+        """Before each try: a thread has one timer, and whoever has it by now has set it."""
+        await self.held.confirm_lease("its timer was set")
 
     def _timer(self, phase: Literal["set", "due"]) -> TimerAddress:
         return TimerAddress(phase, self.workplace.profile.agent, self.run_id, self.thread, DUE)
