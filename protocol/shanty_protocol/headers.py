@@ -14,4 +14,5 @@ CHAIN = "Shanty-Chain"
 JOURNAL_LENGTH = "Shanty-Journal-Length"
 """Of a lease that was given back: how many entries the journal has. Absent where whoever had it could not be sure."""
 ABANDONED = "Shanty-Abandoned"
-"""Of a lease that was given back: somebody had vanished who had it earlier, and no entry says so yet."""
+"""Of a lease that was given back: somebody had vanished who had it earlier, and no entry says so yet. Or an entry is
+on its way that the length does not count. Whoever has it next begins with an entry that takes the thread over."""
