@@ -264,8 +264,8 @@ class World:
         leaves_s = self.loop.now_s + self.server.latency_s()
         if "slow" in kinds:
             leaves_s += faults[0].seconds
-        if not connection.up and answered is not None:
-            return  # the connection has just been lost, and with it the message
+        if connection.cut:
+            return  # the connection is lost, whether its process knows that or not, and with it the message
         lost = "lose" in kinds or self._tears(connection, subject)
         if lost and subject.startswith(NEXT):
             leaves_s, lost = leaves_s + NOTICED_S, False  # a pull that is not heard of is sent again
