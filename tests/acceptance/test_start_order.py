@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from shanty_runtime.bus import Bus, BusSettings, EmbeddedServer, create_layout
+from shanty_runtime.config import read_settings
+from shanty_runtime.service import wait_for_layout
 from support.containers import free_ports
 from support.crew import TEAMS, until
 
@@ -65,3 +71,24 @@ async def test_without_time_to_wait_a_missing_layout_ends_the_service_with_what_
         with service(server.url, tmp_path / "log") as process:
             assert await asyncio.to_thread(process.wait, 90) == 1
     assert "run `shanty init-bus`" in (tmp_path / "log").read_text()
+
+
+async def test_a_bus_that_goes_away_while_a_service_starts_is_waited_for_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = itertools.count()
+    async with EmbeddedServer(store_dir=tmp_path / "nats") as server:
+        async with Bus(BusSettings(url=server.url, name="test")) as bus:
+            await create_layout(bus, agents=AGENTS)
+            await server.kill9()
+            monkeypatch.setattr(
+                "shanty_runtime.service.time", SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
+            )
+            waiting = asyncio.create_task(wait_for_layout(bus, read_settings({}), "counter", ["counter"]))
+
+            async def says_so() -> bool:
+                return bus.waits_for.startswith("looking at the layout") or not bus.connected
+
+            await until(says_so, 30, "it is known that the bus is away")
+            await server.start()
+            await asyncio.wait_for(waiting, 30)

@@ -30,7 +30,7 @@ from shanty_runtime import telemetry
 from shanty_runtime.agent import Profile
 from shanty_runtime.bus import Bus, check_layout, durability, login_of, watch_queues
 from shanty_runtime.config import Settings, read_settings
-from shanty_runtime.errors import BusError, BusUnavailable, ConfigError, LayoutDrift, ShantyError, TeamError
+from shanty_runtime.errors import BusError, ConfigError, LayoutDrift, ShantyError, TeamError
 from shanty_runtime.health import HealthServer
 from shanty_runtime.profiles import card_of, profile_of
 from shanty_runtime.team import AgentDefinition, Team, load_team
@@ -45,8 +45,6 @@ EXIT_FAILED = 1
 CARD_INTERVAL_S = 2.0
 MOST_OF_A_REASON = 300
 """Characters on a card about why work waits: it may name a long subject."""
-ELECTION_S = 15.0
-"""How long the servers of a cluster may take to agree on who leads a stream, and more."""
 LAYOUT_POLL_S = 1.0
 """No event tells that a stream was made; nobody waits for longer than this once it is there."""
 CARD_GONE_S = 1.0
@@ -324,15 +322,17 @@ async def wait_for_layout(
 ) -> None:
     """Whoever installs Shanty starts services and `shanty init-bus` in any order, so what is missing may come.
 
-    A stream that does not answer has lost its leader a moment ago: that is waited for in any case.
+    A bus that does not answer is waited for in any case, as it is later on: a service that ended because of it would
+    be started again and again.
     """
     began_s, said = time.monotonic(), ""
     while True:
         try:
-            return await check_layout(bus, settings.lanes, agents, mapped)
-        except (LayoutDrift, BusUnavailable) as error:
-            least_s = ELECTION_S if isinstance(error, BusUnavailable) else 0.0
-            if time.monotonic() - began_s >= max(least_s, settings.start_wait_s):
+            return await bus.connection.persist(
+                "looking at the layout of the bus", lambda: check_layout(bus, settings.lanes, agents, mapped)
+            )
+        except LayoutDrift as error:
+            if time.monotonic() - began_s >= settings.start_wait_s:
                 raise
             if str(error) != said:
                 said = str(error)
