@@ -325,7 +325,7 @@ async def the_tool_gateway_answers_before_it_has_written_what_came_of_it(
 ) -> Any:
     if not isinstance(entry, EffectEnded):
         return await original(self, effect, entry)
-    return Placed(_stored_some_time(self, effect, entry), True)
+    return Placed(_stored_some_time(self, effect, entry, after_s=0.05), True)
 
 
 @_mutation((gateway._Call, "_recover"))
@@ -338,10 +338,15 @@ def whoever_takes_over_makes_the_calls_of_the_tool_gateway(original: Any, held: 
     return bool(original(held, call)) and not (call.intended and held.abandoned)
 
 
-def _stored_some_time(call: Any, effect: Effect, entry: Entry) -> Stored:
+def _stored_some_time(call: Any, effect: Effect, entry: Entry, after_s: float = 0.0) -> Stored:
     place = msgspec.structs.replace(call._first, n=effect.next_n)
     entry_written = written(place, entry, effect.chained_to)
-    _spawn(call._bus.journals.place(entry_written))
+
+    async def store() -> None:
+        await asyncio.sleep(after_s)
+        await call._bus.journals.place(entry_written)
+
+    _spawn(store())
     return Stored(place, 0, entry_written.data, entry_written.headers)
 
 
