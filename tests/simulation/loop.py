@@ -91,8 +91,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> asyncio.Task[T]:
         context = copy_context() if context is None else context
-        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "", context=context)
         process = context.get(current)
+        if process is None and self.process is not None:  # what has heard a message begins it
+            process = self.process
+            context.run(current.set, process)
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name or "", context=context)
         # A task that vanishes with its process is meant to.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         if process is not None:

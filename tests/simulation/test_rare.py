@@ -39,11 +39,12 @@ OUTGROWN = [crash(94, "delegate", 45, 0.3)]
 """It was given back, taken again and worked on; the server has forgotten all but that it was given back."""
 LAGGING = [
     Schedule(
-        3608,
-        "handler",
-        (Fault(3, "kill_after", 14.0), Fault(12, "pause", 14.0), Fault(18, "lose", 1.0), Fault(22, "stale", 3.0)),
+        1041,
+        "nested",
+        (Fault(20, "redeliver", 0.02), Fault(29, "pause", 5.5), Fault(42, "lose", 0.02), Fault(55, "stale", 0.02)),
         2,
-    )
+    ),
+    Schedule(6155, "cancel", (Fault(37, "timer", 0.02), Fault(43, "stale", 1.0)), 2),
 ]
 """The thread was given back by somebody who knew more of its journal than is shown."""
 LAGGING_TWICE = [
