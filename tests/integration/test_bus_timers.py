@@ -62,16 +62,16 @@ async def test_setting_a_timer_again_replaces_it(bus: Bus) -> None:
 async def test_a_timer_is_not_set_late_by_somebody_who_has_lost_the_right_to(
     bus: Bus, server: EmbeddedServer
 ) -> None:
-    refused = asyncio.Event()
+    tried = asyncio.Event()
 
     async def allowed() -> None:
-        if refused.is_set():
+        if tried.is_set():
             raise Fenced("another has the thread")
-        refused.set()  # the first try will not get through, and the next comes when another has set it
+        tried.set()  # the first try will not get through, and the next comes when another has set it
         server.freeze()
 
     setting = asyncio.create_task(bus.timers.set(timer(), ThreadDue(at_ms=1), in_ms(0), before=allowed))
-    await refused.wait()
+    await tried.wait()
     await server.kill9()
     await server.start()
     with pytest.raises(Fenced):

@@ -92,6 +92,7 @@ class Lease:
         self.noted = False
         """Whether a journal says so. To be set by whoever writes it."""
         self.unsettled = False
+        """Whether it was given back with an entry on its way, see `release`."""
         self.journal_length = 0 if trace is None else trace.journal_length or 0
         """How many entries the journal has at least; 0 where nobody has said."""
         self.traced = abandoned or (trace is not None and trace.journal_length is not None)

@@ -495,7 +495,7 @@ class Activation:
         key, timers = (self.run_id, self.thread), self.workplace.timers
         deadline_ms = self.held.state.next_wake_ms
         if not self._is_timer_known and key in timers:
-            timers[key] = SOME_TIME_MS
+            timers[key] = SOME_TIME_MS  # what was set here may stand no more
         self._is_timer_known = True
         known_ms = timers.get(key, 0)
         still_to_come = known_ms > max(self._due_ms, self.workplace.bus.clock.now_ms())
